@@ -1,0 +1,4 @@
+//! ops
+
+pub mod receive;
+pub mod serve;

@@ -1,0 +1,1 @@
+//! Every rename, sync and unlink, each with a named fault point.

@@ -1,0 +1,227 @@
+//! Records of the journal: what happened and what was told.
+
+use jiff::Timestamp;
+use larder_core::artifact::AttachedKind;
+use larder_core::facts::SignatureRow;
+use larder_core::verdict::{Reason, State};
+use larder_core::{Digest, Repository, Tag};
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The uid of the client, if one asked.
+    pub uid: Option<u32>,
+    /// How: `larder pull`, `endpoint`, `file`, `larderd`.
+    pub via: String,
+}
+
+/// A record: an event with its seq and time. An event that tells n changes takes n seqs, `seq` being the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The (first) seq.
+    pub seq: u64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub event: Event,
+}
+
+/// What happened, or was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An operation brought manifests and moved tags.
+    Operation(Operation),
+    /// A trust set was put in force.
+    TrustChanged(TrustChanged),
+    /// Verdicts were told (at most 1,000 changes a record).
+    VerdictsTold(VerdictsTold),
+    /// Content was found corrupt, or healed.
+    Corruption(Corruption),
+}
+
+/// An operation: everything appears together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// pull, push, receive (at the endpoint), sign.
+    pub kind: OperationKind,
+    /// The reference as asked for.
+    pub reference: String,
+    /// The manifests that it brought, successors first.
+    pub manifests: Vec<ManifestAdded>,
+    /// The tags that it moved.
+    pub tags: Vec<TagMoved>,
+}
+
+/// What kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Pulled from a registry.
+    Pull,
+    /// Pushed to a registry (moves nothing here).
+    Push,
+    /// Written through the endpoint.
+    Receive,
+    /// Signed by a client.
+    Sign,
+}
+
+/// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestAdded {
+    /// Where.
+    pub repository: Repository,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// `artifactType`, else the config's media type.
+    pub artifact_type: Option<String>,
+    /// Its length.
+    pub size: u64,
+    /// It is a subject here; and whether it was asked for itself (listed by `ls`) or came through an index.
+    pub subject: Option<SubjectRole>,
+    /// It is attached to something.
+    pub attached: Option<AttachedTo>,
+    /// What it lists: digest, length, and whether that is a manifest.
+    pub successors: Vec<Successor>,
+    /// Those of its successors that were left out on purpose.
+    pub left_out: Vec<Digest>,
+    /// The signatures found in it (rows carry manifest and layer).
+    pub signatures: Vec<SignatureRow>,
+    /// Signatures beyond the limit: recorded and not counted.
+    pub uncounted: u32,
+}
+
+/// How a manifest is a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectRole {
+    /// Named by a tag, or asked for by digest.
+    Root,
+    /// Came through an index.
+    Child,
+}
+
+/// What a manifest is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedTo {
+    /// The digest that it hangs on.
+    pub subject: Digest,
+    /// What it is.
+    pub kind: AttachedKind,
+    /// The tag under which it was found, if by a tag.
+    pub tag: Option<Tag>,
+}
+
+/// One successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length.
+    pub size: u64,
+    /// A manifest, not a blob.
+    pub manifest: bool,
+}
+
+/// A tag that moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagMoved {
+    /// Where.
+    pub repository: Repository,
+    /// Which.
+    pub tag: Tag,
+    /// What it named; `None` where it was not there. The commit fills this in.
+    pub old: Option<Digest>,
+    /// What it names; `None` where it is removed.
+    pub new: Option<Digest>,
+}
+
+/// A trust set put in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustChanged {
+    /// What changed, as in `keys/release.pub removed`.
+    pub changes: Vec<String>,
+    /// The set: a blob of this digest (TrustFiles::to_blob).
+    pub set: Digest,
+}
+
+/// Verdicts told for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictsTold {
+    /// Why they were judged: a code and words (`key-removed`, "key release removed (keys/release.pub deleted)").
+    pub cause: Cause,
+    /// At most 1,000; the n-th has seq `record.seq + n`.
+    pub changes: Vec<VerdictTold>,
+}
+
+/// Why verdicts were judged anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// trust-changed, pulled, received, signed, time, recovered, corrupt, checked
+    pub code: String,
+    /// In words.
+    pub detail: String,
+}
+
+/// One verdict told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictTold {
+    /// Which subject.
+    pub repository: Repository,
+    /// Which subject.
+    pub digest: Digest,
+    /// Its tags when it was told.
+    pub tags: Vec<Tag>,
+    /// What was told before; `None` at a first telling.
+    pub from: Option<State>,
+    /// The state now.
+    pub to: State,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// The seq at which this subject was told before; 0 for none.
+    pub previous: u64,
+}
+
+/// Content found corrupt or healed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// Which content.
+    pub digest: Digest,
+    /// True where its bytes failed their digest, false where they are whole again.
+    pub corrupt: bool,
+}
+
+/// What a tag names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagRow {
+    /// The digest.
+    pub digest: Digest,
+    /// The seq of the record that moved it.
+    pub seq: u64,
+    /// When.
+    pub moved: Timestamp,
+}
+
+/// A line of `ls`, and its place in the order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListKey {
+    /// The repository.
+    pub repository: Repository,
+    /// The tag; `None` (sorted last) where no tag names the digest.
+    pub tag: Option<Tag>,
+    /// The digest.
+    pub digest: Digest,
+}
+
+/// Whose history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HistoryOf {
+    /// Everything.
+    All,
+    /// A subject.
+    Subject(Repository, Digest),
+    /// A tag's moves, and the verdicts of what it names now or named.
+    Tag(Repository, Tag),
+}
