@@ -105,6 +105,13 @@ pub fn is_evidence(media_type: &str) -> bool {
         )
 }
 
+/// Says whether a layer's media type is that of content which registries need not have: its `urls` say where it
+/// is, and they are never followed (image-spec, "Non-Distributable Layers"; Docker's name is `foreign`).
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
 /// Returns the layers of an attached manifest if all of them are evidence, else `None`.
 pub fn evidence_layers(manifest: &Manifest) -> Option<&[Descriptor]> {
     match manifest.content() {

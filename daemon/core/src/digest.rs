@@ -178,7 +178,7 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// Hashes content as it passes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Hasher {
     /// SHA-256.
     Sha256(Sha256),
@@ -242,6 +242,6 @@ mod tests {
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
-        assert!(EMPTY.replace('e', "E").replace("sha256", "sha256").parse::<Digest>().is_err());
+        assert!(EMPTY.to_uppercase().parse::<Digest>().is_err());
     }
 }

@@ -147,10 +147,13 @@ impl Manifest {
         if raw.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge(raw.len() as u64));
         }
-        let document: Document =
-            serde_json::from_slice(&raw).map_err(|error| ManifestError::Malformed(error.to_string()))?;
         // A Content-Type may carry parameters.
         let announced = announced.map(|announced| announced.split(';').next().unwrap_or_default().trim());
+        if let Some(announced) = announced.filter(|announced| !is_manifest(announced)) {
+            return Err(ManifestError::UnknownMediaType(cut(announced)));
+        }
+        let document: Document =
+            serde_json::from_slice(&raw).map_err(|error| ManifestError::Malformed(error.to_string()))?;
         let media_type = match (document.media_type.as_deref(), announced) {
             (Some(own), Some(announced)) if own != announced => {
                 return Err(ManifestError::MediaTypeMismatch { own: cut(own), announced: cut(announced) });

@@ -1,34 +1,36 @@
 //! Trust: the files of the trust folder, read into a set that can be judged under (DESIGN section 6).
+//!
+//! In come the folder's files as bytes ([`TrustFiles`]); out come a [`TrustSet`], and what is wrong or
+//! odd with the files ([`Reading`]). A set is never changed after it was read, and what it derives from
+//! its files (which keys stand by themselves, how long each lives) is settled when it is built.
+
+mod anchors;
+mod clusterimagepolicy;
+mod deny;
+mod files;
+mod key_file;
+mod read;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::check::SignedHash;
 use crate::digest::Digest;
 use crate::glob::Glob;
 use crate::key::{AnchorId, PublicKey};
+use crate::reference::Repository;
 
-/// The files of a trust folder by their path relative to it (`keys/release.pub`), as read.
-pub type _FilesShape = BTreeMap<String, Bytes>; // (skeleton note: a newtype `TrustFiles(BTreeMap<String, Bytes>)` below, no alias in the end)
-
-/// The files of a trust folder: path relative to the folder, bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustFiles(pub BTreeMap<String, Bytes>);
-
-impl TrustFiles {
-    /// Writes the files as one canonical blob (what the journal names); the same files give the same bytes.
-    pub fn to_blob(&self) -> Bytes {
-        unimplemented!()
-    }
-    /// Reads such a blob.
-    pub fn from_blob(_blob: &[u8]) -> Result<Self, String> {
-        unimplemented!()
-    }
-}
+pub use anchors::{Anchor, Life, Named, Scope, Standing};
+pub use files::{BlobError, MAX_FILE_BYTES, TrustFiles};
 
 /// A set of trust that can be judged under.
+///
+/// The default is the set of an empty folder: nobody is trusted.
 #[derive(Debug, Default)]
 pub struct TrustSet {
     /// The key files, by name.
@@ -37,11 +39,12 @@ pub struct TrustSet {
     pub policies: BTreeMap<String, Policy>,
     /// deny.yaml
     pub deny: Deny,
-    // + precomputed: life of each anchor, which files policies name, …
+    /// What follows for each key, in files and written into policies.
+    anchors: BTreeMap<AnchorId, Anchor>,
 }
 
 /// One `keys/<name>.pub`, with what `keys/<name>.yaml` says of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
     /// The key.
     pub key: PublicKey,
@@ -56,16 +59,28 @@ pub struct KeyFile {
 }
 
 /// A ClusterImagePolicy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The images' globs.
     pub globs: Vec<Glob>,
-    /// `mode: warn`?
+    /// What a failure does at the gate.
     pub mode: Mode,
-    /// The authorities, in order.
+    /// The authorities, in order; never empty.
     pub authorities: Vec<Authority>,
     /// A field in `spec` that this version does not evaluate makes the policy unsatisfiable.
     pub unsupported: Option<String>,
+}
+
+impl Policy {
+    /// Says whether the policy is for an image.
+    pub fn matches(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.globs.iter().any(|glob| glob.matches(repository, digest))
+    }
+
+    /// Says whether nothing but `static: fail` is asked for: it denies what it matches, whatever else the file says.
+    pub fn denies(&self) -> bool {
+        self.authorities.iter().all(|authority| matches!(authority.kind, AuthorityKind::StaticFail { .. }))
+    }
 }
 
 /// What a failing policy does at the gate.
@@ -78,7 +93,7 @@ pub enum Mode {
 }
 
 /// One authority of a policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// `name`, or `authority-<index>`.
     pub name: String,
@@ -89,21 +104,21 @@ pub struct Authority {
 }
 
 /// What an authority asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorityKind {
     /// `key.secretRef.name`: the key file of that name.
     KeyFile {
         /// The file's name without `.pub`.
         name: String,
         /// `key.hashAlgorithm`
-        hash: Option<crate::check::SignedHash>,
+        hash: Option<SignedHash>,
     },
     /// `key.data`
     KeyData {
         /// The inline key.
         key: PublicKey,
         /// `key.hashAlgorithm`
-        hash: Option<crate::check::SignedHash>,
+        hash: Option<SignedHash>,
     },
     /// `static.action: pass`
     StaticPass,
@@ -117,7 +132,7 @@ pub enum AuthorityKind {
 }
 
 /// deny.yaml
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deny {
     /// digest → reason
     pub digests: BTreeMap<Digest, String>,
@@ -149,20 +164,47 @@ pub struct Reading {
 
 impl TrustSet {
     /// Reads the files. Never fails: what is wrong is in the faults.
-    pub fn read(_files: &TrustFiles) -> Reading {
-        unimplemented!()
+    pub fn read(files: &TrustFiles) -> Reading {
+        read::read(files)
     }
+
+    fn new(keys: BTreeMap<String, KeyFile>, policies: BTreeMap<String, Policy>, deny: Deny) -> Self {
+        let anchors = anchors::derive(&keys, &policies, &deny);
+        Self { keys, policies, deny, anchors }
+    }
+
     /// Returns every key that a signature may have to be checked against, each once (inline ones and revoked ones too).
     pub fn anchors(&self) -> Vec<PublicKey> {
-        unimplemented!()
+        self.anchors.values().map(|anchor| anchor.key.clone()).collect()
     }
+
+    /// Returns what the set says of a key.
+    pub fn anchor(&self, id: &AnchorId) -> Option<&Anchor> {
+        self.anchors.get(id)
+    }
+
+    /// Returns what the set says of each of its keys.
+    pub fn each_anchor(&self) -> impl Iterator<Item = (&AnchorId, &Anchor)> {
+        self.anchors.iter()
+    }
+
     /// Returns the names under which an anchor is known (`release`, or `policy p, authority-0`).
-    pub fn names_of(&self, _anchor: &AnchorId) -> Vec<String> {
-        unimplemented!()
+    pub fn names_of(&self, anchor: &AnchorId) -> Vec<String> {
+        self.anchors.get(anchor).map_or_else(Vec::new, |anchor| anchor.names.clone())
     }
+
+    /// Returns the names of the policies that name a key file, and so confine it to policies.
+    pub fn policies_naming(&self, key: &str) -> Vec<String> {
+        let names =
+            |authority: &Authority| matches!(&authority.kind, AuthorityKind::KeyFile { name, .. } if name == key);
+        let naming = self.policies.iter().filter(|(_, policy)| policy.authorities.iter().any(names));
+        naming.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Returns the earliest instant after `now` at which a verdict can change by itself (validFor).
-    pub fn next_change(&self, _now: Timestamp) -> Option<Timestamp> {
-        unimplemented!()
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.anchors.values().flat_map(|anchor| [anchor.life.valid_from, anchor.life.valid_until]);
+        ends.flatten().filter(|&end| end > now).min()
     }
 }
 
@@ -185,4 +227,21 @@ pub enum TrustView {
         /// The last settled set.
         settled: Arc<TrustSet>,
     },
+}
+
+impl TrustView {
+    /// Returns the sets that it is judged under; none before the first settled one.
+    pub fn sets(&self) -> impl Iterator<Item = &Arc<TrustSet>> {
+        let (first, second) = match self {
+            Self::Starting => (None, None),
+            Self::Settled(set) | Self::Missing { settled: set } => (Some(set), None),
+            Self::Disturbed { settled, readable } => (Some(settled), Some(readable)),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Returns the earliest instant after `now` at which a verdict can change by itself.
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.sets().filter_map(|set| set.next_change(now)).min()
+    }
 }

@@ -1,11 +1,22 @@
 //! Signatures as they are found, in every format.
+//!
+//! Manifests that were attached to a subject go in, and one row for each signature comes out
+//! ([`simple_signing::read`]), also for those that cannot be read or that this version does not check: a
+//! signature that is there is never "none".
 
 pub mod simple_signing;
 
+#[cfg(test)]
+mod fixtures;
+
 use std::fmt;
+
+use sha2::{Digest as _, Sha256};
 
 /// A signature's id: SHA-256 over length-prefixed (format, signed bytes, signature, certificate,
 /// chain, log entry, timestamp).
+///
+/// cosign rewrites its `.sig` manifest at each append, so a manifest's digest and a layer's number would not last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SignatureId(pub [u8; 32]);
 
@@ -17,6 +28,41 @@ impl fmt::Display for SignatureId {
 impl fmt::Debug for SignatureId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a signature's id is made of; a part that is not there is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdParts<'a> {
+    /// The format's name, with a suffix where what follows is not the signature as it was made.
+    pub(crate) format: &'a str,
+    pub(crate) signed: &'a [u8],
+    pub(crate) signature: &'a [u8],
+    pub(crate) certificate: &'a [u8],
+    pub(crate) chain: &'a [u8],
+    pub(crate) log_entry: &'a [u8],
+    pub(crate) timestamp: &'a [u8],
+}
+
+impl IdParts<'_> {
+    /// Hashes the parts, each behind its length (8 bytes, big-endian), so that no byte can move
+    /// from one part to the next.
+    pub(crate) fn id(&self) -> SignatureId {
+        let parts = [
+            self.format.as_bytes(),
+            self.signed,
+            self.signature,
+            self.certificate,
+            self.chain,
+            self.log_entry,
+            self.timestamp,
+        ];
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        SignatureId(hasher.finalize().into())
     }
 }
 
@@ -34,7 +80,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name used in reasons (`unsupported: bundle`) and JSON: simple-signing, bundle, attestation, notation.
+    /// Returns the name used in reasons (`unsupported: bundle`) and JSON: simple-signing, bundle, attestation, notation.
     pub fn name(self) -> &'static str {
         match self {
             Self::SimpleSigning => "simple-signing",
@@ -43,8 +89,26 @@ impl Format {
             Self::Notation => "notation",
         }
     }
+
     /// Says whether this version checks signatures of this format.
     pub fn is_checked(self) -> bool {
         self == Self::SimpleSigning
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_moves_between_the_parts_of_an_id() {
+        let parts = IdParts { format: "f", signed: b"ab", signature: b"c", ..IdParts::default() };
+        let moved = IdParts { signed: b"a", signature: b"bc", ..parts };
+        let elsewhere = IdParts { signature: b"", certificate: b"c", ..parts };
+        assert_ne!(parts.id(), moved.id());
+        assert_ne!(parts.id(), elsewhere.id());
+        assert_ne!(parts.id(), IdParts { log_entry: b"x", ..parts }.id());
+        assert_ne!(parts.id(), IdParts { timestamp: b"x", ..parts }.id());
+        assert_eq!(parts.id(), IdParts { format: "f", ..parts }.id());
     }
 }

@@ -1,0 +1,268 @@
+//! What holds for a subject by itself, under one set of trust at one instant.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::life::Lens;
+use crate::check::SignedHash;
+use crate::digest::Digest;
+use crate::facts::Facts;
+use crate::key::AnchorId;
+use crate::policy::{Anchor, Authority, AuthorityKind, Policy, TrustSet};
+use crate::reference::Repository;
+use crate::verdict::{Code, Reason, State};
+
+/// The most indexes above a subject that are looked at. Whoever nests more is not accepted through them.
+pub(super) const MAX_ANCESTORS: usize = 1000;
+
+/// What is judged with: facts, one set of trust, an instant.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) trust: &'a TrustSet,
+    pub(super) now: Timestamp,
+}
+
+/// A subject, with what of facts and trust is about it.
+pub(super) struct Subject<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) digest: Digest,
+    place: Option<u32>,
+    /// The policies that match it.
+    pub(super) policies: Vec<(&'a str, &'a Policy)>,
+    /// The signatures that name it and can be checked, wherever they were found.
+    pub(super) signatures: Vec<u32>,
+}
+
+/// A signature that counts.
+#[derive(Clone)]
+pub(super) struct Counted<'a> {
+    pub(super) signature: u32,
+    pub(super) id: AnchorId,
+    pub(super) anchor: &'a Anchor,
+    /// The name of the key file, or of the authority that the key is written into.
+    pub(super) name: Cow<'a, str>,
+}
+
+/// What an acceptance rests on.
+pub(super) struct Basis<'a> {
+    /// Verified or allowed.
+    pub(super) state: State,
+    pub(super) counted: Vec<Counted<'a>>,
+    /// The policies that hold only by `static: pass`.
+    pub(super) passes: Vec<&'a str>,
+}
+
+/// An acceptance, by the subject itself or through an index.
+pub(super) struct Acceptance<'a> {
+    pub(super) through: Option<&'a Subject<'a>>,
+    pub(super) basis: Basis<'a>,
+}
+
+/// What comes of a policy.
+pub(super) enum Outcome<'a> {
+    /// It holds by these signatures.
+    Signed(Vec<Counted<'a>>),
+    /// It holds by `static: pass`.
+    Passes,
+    /// It does not hold.
+    Fails,
+}
+
+impl Outcome<'_> {
+    pub(super) fn holds(&self) -> bool {
+        !matches!(self, Self::Fails)
+    }
+}
+
+/// The key that an authority asks for.
+pub(super) struct Demand<'a> {
+    pub(super) id: AnchorId,
+    pub(super) anchor: &'a Anchor,
+    pub(super) hash: Option<SignedHash>,
+    pub(super) name: Cow<'a, str>,
+}
+
+/// Why an authority asks for no key that a signature could be made with.
+pub(super) enum NoDemand<'a> {
+    Unsupported(&'a str),
+    KeyMissing(&'a str),
+    NotForRepository(&'a str),
+    StaticPass,
+    StaticFail(Option<&'a str>),
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn subject(&self, repository: &'a Repository, digest: Digest) -> Subject<'a> {
+        let policies = self.trust.policies.iter().filter(|(_, policy)| policy.matches(repository, &digest));
+        let signatures = self.facts.named_numbers(digest).filter(|&number| self.facts.is_checkable(number));
+        Subject {
+            repository,
+            digest,
+            place: self.facts.place(repository, digest),
+            policies: policies.map(|(name, policy)| (name.as_str(), policy)).collect(),
+            signatures: self.facts.in_order(signatures.collect()),
+        }
+    }
+
+    /// Says why nothing may rescue the subject, if so.
+    pub(super) fn denial(&self, subject: &Subject<'_>) -> Option<Reason> {
+        if let Some(reason) = self.trust.deny.digests.get(&subject.digest) {
+            let detail = Some(reason.clone()).filter(|reason| !reason.is_empty());
+            return Some(Reason { code: Code::DeniedDigest, detail });
+        }
+        let (name, policy) = subject.policies.iter().find(|(_, policy)| policy.denies())?;
+        let message = policy.authorities.iter().find_map(|authority| match &authority.kind {
+            AuthorityKind::StaticFail { message } => message.as_deref(),
+            _ => None,
+        });
+        Some(Reason::about(Code::StaticFail, message.map_or_else(|| (*name).to_owned(), |m| format!("{name}: {m}"))))
+    }
+
+    /// Returns the indexes of the repository above a subject that acceptance may come down from, the nearest first.
+    ///
+    /// One that is corrupt or denied is never accepted, and lets nothing through from above.
+    pub(super) fn ancestors(&self, subject: &Subject<'_>) -> Vec<Subject<'a>> {
+        let mut ancestors = Vec::new();
+        let Some(place) = subject.place else { return ancestors };
+        let mut seen = BTreeSet::from([place]);
+        let mut wave = vec![place];
+        while !wave.is_empty() {
+            let mut above: Vec<(Digest, &'a Repository, u32)> = Vec::new();
+            for &child in &wave {
+                for parent in self.facts.parent_numbers(child) {
+                    if seen.len() > MAX_ANCESTORS {
+                        break;
+                    }
+                    if seen.insert(parent)
+                        && let Some((repository, digest)) = self.facts.name_of(parent)
+                    {
+                        above.push((digest, repository, parent));
+                    }
+                }
+            }
+            // In an order that does not depend on who came first.
+            above.sort_unstable_by_key(|(digest, ..)| *digest);
+            wave.clear();
+            for (digest, repository, place) in above {
+                let index = self.subject(repository, digest);
+                if !self.facts.is_corrupt(digest) && self.denial(&index).is_none() {
+                    ancestors.push(index);
+                    wave.push(place);
+                }
+            }
+        }
+        ancestors
+    }
+
+    /// Says whether, and on what, a subject is accepted without its indexes. The caller has seen that it is not denied.
+    pub(super) fn own(&self, subject: &Subject<'a>, lens: Lens) -> Option<Basis<'a>> {
+        if subject.policies.is_empty() {
+            let counted = self.alone(subject, lens);
+            return (!counted.is_empty()).then_some(Basis { state: State::Verified, counted, passes: Vec::new() });
+        }
+        let mut counted = Vec::new();
+        let mut passes = Vec::new();
+        for (name, policy) in &subject.policies {
+            match self.policy(subject, policy, lens) {
+                Outcome::Signed(signatures) => counted.extend(signatures),
+                Outcome::Passes => passes.push(*name),
+                Outcome::Fails => return None,
+            }
+        }
+        if passes.is_empty() {
+            return Some(Basis { state: State::Verified, counted, passes });
+        }
+        let alone = self.alone(subject, lens);
+        if alone.is_empty() {
+            return Some(Basis { state: State::Allowed, counted, passes });
+        }
+        counted.extend(alone);
+        Some(Basis { state: State::Verified, counted, passes: Vec::new() })
+    }
+
+    /// Returns the signatures by keys that stand by themselves for the subject.
+    fn alone(&self, subject: &Subject<'a>, lens: Lens) -> Vec<Counted<'a>> {
+        if subject.signatures.is_empty() {
+            return Vec::new();
+        }
+        if lens != Lens::Hopeful {
+            // Few keys made a signature, so those are asked for first, and not each of thousands.
+            let ids: BTreeSet<AnchorId> = subject
+                .signatures
+                .iter()
+                .flat_map(|&signature| self.facts.valid_anchors(signature))
+                .map(|(id, _)| *id)
+                .collect();
+            let known = ids.iter().filter_map(|id| Some((id, self.trust.anchor(id)?)));
+            return known.flat_map(|(id, anchor)| self.alone_by(subject, id, anchor, lens)).collect();
+        }
+        self.trust.each_anchor().flat_map(|(id, anchor)| self.alone_by(subject, id, anchor, lens)).collect()
+    }
+
+    fn alone_by(&self, subject: &Subject<'a>, id: &AnchorId, anchor: &'a Anchor, lens: Lens) -> Vec<Counted<'a>> {
+        if !anchor.alone.contains(subject.repository, &subject.digest) {
+            return Vec::new();
+        }
+        let name = Cow::Borrowed(anchor.display_name());
+        self.signed(subject, &Demand { id: *id, anchor, hash: None, name }, lens)
+    }
+
+    /// Says what comes of a policy that matches. One signature is enough; where there is none, `static: pass` is.
+    pub(super) fn policy(&self, subject: &Subject<'a>, policy: &'a Policy, lens: Lens) -> Outcome<'a> {
+        if policy.unsupported.is_some() {
+            return Outcome::Fails;
+        }
+        let mut outcome = Outcome::Fails;
+        for authority in &policy.authorities {
+            match self.demand(subject, authority) {
+                Ok(demand) => {
+                    let counted = self.signed(subject, &demand, lens);
+                    if !counted.is_empty() {
+                        return Outcome::Signed(counted);
+                    }
+                }
+                Err(NoDemand::StaticPass) => outcome = Outcome::Passes,
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// Returns the key that an authority asks for.
+    pub(super) fn demand(&self, subject: &Subject<'_>, authority: &'a Authority) -> Result<Demand<'a>, NoDemand<'a>> {
+        if let Some(field) = &authority.unsupported {
+            return Err(NoDemand::Unsupported(field));
+        }
+        let (id, hash, name) = match &authority.kind {
+            AuthorityKind::KeyFile { name, hash } => {
+                let file = self.trust.keys.get(name).ok_or(NoDemand::KeyMissing(name))?;
+                (file.key.id(), *hash, name)
+            }
+            AuthorityKind::KeyData { key, hash } => (key.id(), *hash, &authority.name),
+            AuthorityKind::StaticPass => return Err(NoDemand::StaticPass),
+            AuthorityKind::StaticFail { message } => return Err(NoDemand::StaticFail(message.as_deref())),
+            AuthorityKind::Other => return Err(NoDemand::Unsupported("")),
+        };
+        let anchor = self.trust.anchor(&id).ok_or(NoDemand::KeyMissing(name))?;
+        let is_file = matches!(authority.kind, AuthorityKind::KeyFile { .. });
+        if is_file && !anchor.scope.contains(subject.repository, &subject.digest) {
+            return Err(NoDemand::NotForRepository(name));
+        }
+        Ok(Demand { id, anchor, hash, name: Cow::Borrowed(name) })
+    }
+
+    /// Returns the signatures of a subject that meet a demand, in the order in which they came.
+    pub(super) fn signed(&self, subject: &Subject<'_>, demand: &Demand<'a>, lens: Lens) -> Vec<Counted<'a>> {
+        if subject.signatures.is_empty() || !lens.admits(demand.anchor.life.standing(self.now)) {
+            return Vec::new();
+        }
+        let number = self.facts.anchor_number(&demand.id);
+        let counts = |&&signature: &&u32| lens.counts(self.facts.tried(signature, number), demand.anchor, demand.hash);
+        let counted =
+            |&signature| Counted { signature, id: demand.id, anchor: demand.anchor, name: demand.name.clone() };
+        subject.signatures.iter().filter(counts).map(counted).collect()
+    }
+}

@@ -1,0 +1,187 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use p256::pkcs8::{EncodePublicKey as _, LineEnding};
+
+use super::*;
+use crate::check::SignedHash;
+use crate::facts::SignatureRow;
+use crate::key::PublicKey;
+use crate::policy::TrustFiles;
+use crate::signature::{Format, SignatureId};
+
+const REPOSITORY: &str = "quay.io/acme/tool";
+
+fn key(number: u8) -> PublicKey {
+    let key = p256::ecdsa::SigningKey::from_slice(&[number; 32]).expect("a key");
+    let pem = p256::PublicKey::from(key.verifying_key()).to_public_key_pem(LineEnding::LF).expect("PEM");
+    PublicKey::from_pem(pem.as_bytes()).expect("a public key")
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().expect("a time")
+}
+
+fn repository() -> Repository {
+    REPOSITORY.parse().expect("a repository")
+}
+
+fn trust(policy: Option<&str>) -> Arc<TrustSet> {
+    let mut files = TrustFiles::default();
+    files.0.insert("keys/release.pub".into(), key(1).to_pem().into());
+    if let Some(spec) = policy {
+        let text = format!("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nspec: {spec}\n");
+        files.0.insert("policies/acme.yaml".into(), Bytes::from(text));
+    }
+    let reading = TrustSet::read(&files);
+    assert_eq!(reading.faults, []);
+    reading.set
+}
+
+/// Adds a signature at `at`, valid under key 1 over `hash` if there is one.
+fn sign(facts: &mut Facts, at: &str, format: Format, names: Option<&str>, hash: Option<SignedHash>) -> SignatureId {
+    let id = digest(&format!("{at} {format:?} {names:?} {hash:?}"));
+    let id = SignatureId(id.as_bytes().try_into().expect("32 bytes"));
+    let names = names.map(digest);
+    let row = SignatureRow { id, format, names, first_seen: now(), manifest: digest("manifest"), layer: 0 };
+    facts.add_signature(row, &repository(), digest(at));
+    if format.is_checked() {
+        facts.record_check(id, key(1).id(), hash);
+    }
+    id
+}
+
+fn with(subjects: &[&str]) -> Facts {
+    let mut facts = Facts::default();
+    for subject in subjects {
+        facts.add_subject(&repository(), digest(subject), now());
+    }
+    facts
+}
+
+fn under(facts: &Facts, trust: &TrustSet, subject: &str) -> Verdict {
+    judge(facts, trust, &repository(), digest(subject), now())
+}
+
+fn texts(verdict: &Verdict) -> Vec<String> {
+    verdict.reasons.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_was_found_is_never_unsigned() {
+    let trust = trust(None);
+    let mut facts = with(&["a", "b", "c", "d"]);
+    sign(&mut facts, "a", Format::Bundle, None, None);
+    sign(&mut facts, "b", Format::SimpleSigning, None, None);
+    facts.add_uncounted(&repository(), digest("c"), 7);
+    for (subject, reason) in
+        [("a", "unsupported: bundle"), ("b", "unreadable-payload: 1 signature"), ("c", "too-many-signatures: 7")]
+    {
+        let verdict = under(&facts, &trust, subject);
+        assert_eq!((verdict.state, texts(&verdict)), (State::Untrusted, vec![reason.to_owned()]), "{subject}");
+    }
+    assert_eq!(under(&facts, &trust, "d").state, State::Unsigned);
+    assert_eq!(under(&facts, &trust, "never heard of").state, State::Unsigned);
+}
+
+#[test]
+fn the_hash_that_a_policy_asks_for_counts() {
+    let spec = |hash: &str| {
+        format!(
+            "{{images: [{{glob: \"**\"}}], authorities: [{{key: {{secretRef: {{name: release}}, hashAlgorithm: {hash}}}}}]}}"
+        )
+    };
+    let mut facts = with(&["a"]);
+    sign(&mut facts, "a", Format::SimpleSigning, Some("a"), Some(SignedHash::Sha256));
+    assert_eq!(under(&facts, &trust(Some(&spec("sha256"))), "a").state, State::Verified);
+    let verdict = under(&facts, &trust(Some(&spec("sha512"))), "a");
+    assert_eq!(verdict.state, State::Untrusted);
+    assert_eq!(texts(&verdict), ["policy-failed: acme", "wrong-hash: release: sha256"]);
+}
+
+#[test]
+fn acceptance_comes_down_past_cycles_and_not_past_what_is_denied_or_corrupt() {
+    let trust = trust(None);
+    let mut facts = with(&["child", "inner", "outer"]);
+    for (child, index) in [("child", "inner"), ("inner", "outer"), ("outer", "inner"), ("child", "child")] {
+        facts.add_parent(&repository(), digest(child), digest(index));
+    }
+    assert_eq!(under(&facts, &trust, "child").state, State::Unsigned);
+    let id = sign(&mut facts, "outer", Format::SimpleSigning, Some("outer"), Some(SignedHash::Sha256));
+    let verdict = under(&facts, &trust, "child");
+    assert_eq!(verdict.state, State::Verified);
+    assert_eq!(texts(&verdict), [format!("via-index: {}", digest("outer")), "signed-by: release".to_owned()]);
+    let view = TrustView::Settled(Arc::clone(&trust));
+    let [support] = &support(&facts, &view, &repository(), digest("child"), now())[..] else { panic!("one signature") };
+    assert_eq!((support.signature, support.subject, support.key.as_str()), (id, digest("outer"), "release"));
+    facts.set_corrupt(digest("inner"), true);
+    assert_eq!(under(&facts, &trust, "child").state, State::Unsigned, "nothing comes through what is corrupt");
+    assert_eq!(under(&facts, &trust, "inner").state, State::Corrupt);
+}
+
+#[test]
+fn nesting_beyond_the_bound_is_not_accepted_and_ends() {
+    let trust = trust(None);
+    let names: Vec<String> = (0..bench::MAX_ANCESTORS + 10).map(|number| format!("{number}")).collect();
+    let mut facts = with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for pair in names.windows(2) {
+        facts.add_parent(&repository(), digest(&pair[0]), digest(&pair[1]));
+    }
+    let last = names.last().expect("a name");
+    sign(&mut facts, last, Format::SimpleSigning, Some(last), Some(SignedHash::Sha256));
+    assert_eq!(under(&facts, &trust, "0").state, State::Unsigned);
+    assert_eq!(under(&facts, &trust, "100").state, State::Verified);
+}
+
+#[test]
+fn explained_like_the_transcript() {
+    let spec = "{images: [{glob: \"quay.io/acme/**\"}], authorities: [{key: {secretRef: {name: release}}}, {keyless: {}}, {key: {secretRef: {name: gone}}}]}";
+    let mut facts = with(&["a"]);
+    sign(&mut facts, "a", Format::SimpleSigning, Some("a"), None);
+    let view = TrustView::Settled(trust(Some(spec)));
+    let (verdict, tree) = explain(&facts, &view, &repository(), digest("a"), now());
+    assert_eq!(verdict.state, State::Untrusted);
+    let mut lines = Vec::new();
+    fn walk(node: &Node, depth: usize, lines: &mut Vec<String>) {
+        lines.push(format!("{}{} {} | {} | {}", "  ".repeat(depth), node.kind, node.label, node.outcome, node.code));
+        node.children.iter().for_each(|child| walk(child, depth + 1, lines));
+    }
+    walk(&tree, 0, &mut lines);
+    let short = digest("a").short();
+    let id: String = facts.named_by(digest("a"))[0].to_string().chars().take(12).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("subject {REPOSITORY}  {short} | untrusted | policy-failed"),
+            format!("  note policies for {REPOSITORY} |  | "),
+            "    policy acme.yaml (quay.io/acme/**) | no authority holds | policy-failed".to_owned(),
+            "      authority key release (release.pub) | 1 signature tried | ".to_owned(),
+            format!(
+                "        signature classic signature {id}…, found at {REPOSITORY}@{short} | does not verify: made by another key | unknown-key"
+            ),
+            "      authority authority-1 | keyless is not evaluated by this version | unsupported".to_owned(),
+            "      authority key gone (gone.pub) | there is no keys/gone.pub | key-missing".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn a_sweep_spares_whom_a_new_key_cannot_concern() {
+    let mut facts = with(&["signed", "unsigned", "tried"]);
+    sign(&mut facts, "signed", Format::SimpleSigning, Some("signed"), Some(SignedHash::Sha256));
+    sign(&mut facts, "tried", Format::SimpleSigning, Some("tried"), None);
+    let empty = TrustView::Settled(Arc::default());
+    let full = TrustView::Settled(trust(None));
+    let concern = Concern::between((&empty, now()), (&full, now()));
+    assert_eq!(concern.subjects(&facts).collect::<Vec<_>>(), [(&repository(), digest("signed"))]);
+    assert!(Concern::between((&full, now()), (&full, now())).is_empty());
+    assert!(Concern::between((&TrustView::Starting, now()), (&full, now())).covers(
+        &facts,
+        &repository(),
+        digest("tried")
+    ));
+}

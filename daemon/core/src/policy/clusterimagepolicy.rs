@@ -1,0 +1,217 @@
+//! `policies/<name>.yaml`: a ClusterImagePolicy (facts/sigstore.md 8.1).
+//!
+//! What this version does not evaluate never helps: inside an authority it makes that authority
+//! unsatisfiable, elsewhere the whole policy. So the document is walked field by field, and what no
+//! rule asks for is *unsupported*; a value that is not what its field takes is an error.
+
+use serde_json::{Map, Value};
+
+use super::{Authority, AuthorityKind, Mode, Policy, key_file, yaml};
+use crate::check::SignedHash;
+use crate::key::PublicKey;
+
+const API_VERSIONS: [&str; 2] = ["policy.sigstore.dev/v1beta1", "policy.sigstore.dev/v1alpha1"];
+const KIND: &str = "ClusterImagePolicy";
+/// The longest name of a field that is repeated in a message.
+const MAX_SHOWN: usize = 80;
+
+/// A policy, and what is odd in its file.
+pub(super) struct Parsed {
+    pub(super) policy: Policy,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A map of the document, whose fields are taken out one by one.
+struct Fields {
+    path: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    fn of(path: &str, value: Value) -> Result<Self, String> {
+        match value {
+            Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
+            _ => Err(format!("{} is not a map of fields", if path.is_empty() { "the document" } else { path })),
+        }
+    }
+
+    fn at(&self, field: &str) -> String {
+        let field: String = field.chars().take(MAX_SHOWN).collect();
+        if self.path.is_empty() { field } else { format!("{}.{field}", self.path) }
+    }
+
+    /// Takes a field; `null` is the same as its absence, as Kubernetes has it.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.map.shift_remove(field).filter(|value| !value.is_null())
+    }
+
+    fn take_text(&mut self, field: &str) -> Result<Option<String>, String> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("{} is not a text; put it in quotes", self.at(field))),
+        }
+    }
+
+    fn take_list(&mut self, field: &str) -> Result<Vec<Value>, String> {
+        match self.take(field) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) => Ok(list),
+            Some(_) => Err(format!("{} is not a list", self.at(field))),
+        }
+    }
+
+    fn take_fields(&mut self, field: &str) -> Result<Option<Self>, String> {
+        let path = self.at(field);
+        self.take(field).map(|value| Self::of(&path, value)).transpose()
+    }
+
+    /// Returns the first field that nobody took.
+    fn rest(&self) -> Option<String> {
+        self.map.keys().next().map(|field| self.at(field))
+    }
+}
+
+/// Reads a policy file.
+pub(super) fn read(bytes: &[u8]) -> Result<Parsed, String> {
+    let mut document = Fields::of("", yaml::parse(bytes)?)?;
+    let mut warnings = Vec::new();
+    match document.take_text("apiVersion")? {
+        Some(version) if API_VERSIONS.contains(&version.as_str()) => {}
+        _ => return Err(format!("apiVersion is not {}", API_VERSIONS[0])),
+    }
+    if document.take_text("kind")?.as_deref() != Some(KIND) {
+        return Err(format!("kind is not {KIND}, the one kind that is read here"));
+    }
+    // What a cluster keeps about the object says nothing about images.
+    let (_, _) = (document.take("metadata"), document.take("status"));
+    let Some(mut spec) = document.take_fields("spec")? else {
+        return Err("spec is missing: it lists images and authorities".to_owned());
+    };
+    let mut unsupported = document.rest();
+    let mode = match spec.take_text("mode")?.as_deref() {
+        None | Some("enforce") => Mode::Enforce,
+        Some("warn") => Mode::Warn,
+        Some(_) => return Err("spec.mode is neither enforce nor warn".to_owned()),
+    };
+    let mut globs = Vec::new();
+    for (place, image) in spec.take_list("images")?.into_iter().enumerate() {
+        let path = format!("spec.images[{place}]");
+        let mut image = Fields::of(&path, image)?;
+        let Some(text) = image.take_text("glob")? else { return Err(format!("{path} has no glob")) };
+        globs.push(key_file::glob(&text, &mut warnings).map_err(|error| format!("{path}.glob: {error}"))?);
+        unsupported = unsupported.or_else(|| image.rest());
+    }
+    if globs.is_empty() {
+        return Err(
+            "spec.images lists no globs, so the policy is for nothing; list some, or remove the file".to_owned()
+        );
+    }
+    let authorities = spec.take_list("authorities")?;
+    if authorities.is_empty() {
+        return Err("spec.authorities is empty, so nothing could hold; list some, or remove the file".to_owned());
+    }
+    let authorities = authorities
+        .into_iter()
+        .enumerate()
+        .map(|(place, value)| authority(place, value))
+        .collect::<Result<Vec<_>, _>>()?;
+    if spec.take("match").is_some() {
+        warnings.push("spec.match is ignored: the policy is for these images wherever they run".to_owned());
+    }
+    // In the words of a person who looks for the field in the file.
+    let unsupported = unsupported.or_else(|| spec.rest()).map(|field| strip(&field, "spec."));
+    if let Some(field) = &unsupported {
+        warnings.push(format!("{field} is not evaluated by this version, so nothing satisfies this policy"));
+    }
+    for authority in &authorities {
+        if let Some(field) = &authority.unsupported {
+            warnings
+                .push(format!("{}: {field} is not evaluated by this version, so nothing satisfies it", authority.name));
+        }
+    }
+    Ok(Parsed { policy: Policy { globs, mode, authorities, unsupported }, warnings })
+}
+
+fn strip(field: &str, prefix: &str) -> String {
+    field.strip_prefix(prefix).unwrap_or(field).to_owned()
+}
+
+fn authority(place: usize, value: Value) -> Result<Authority, String> {
+    let path = format!("spec.authorities[{place}]");
+    let mut fields = Fields::of(&path, value)?;
+    let name = fields.take_text("name")?.filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| format!("authority-{place}"));
+    let key = fields.take_fields("key")?;
+    let fixed = fields.take_fields("static")?;
+    let mut unsupported = fields.rest();
+    // More than one at once is no valid policy; the key is what is kept of it, for naming a key file confines that file.
+    if key.is_some() && fixed.is_some() {
+        unsupported = unsupported.or_else(|| fixed.as_ref().map(|fixed| fixed.path.clone()));
+    }
+    let kind = match (key, fixed) {
+        (Some(key), _) => key_authority(key, &mut unsupported)?,
+        (None, Some(fixed)) => static_authority(fixed, &mut unsupported)?,
+        (None, None) => {
+            unsupported = unsupported.or_else(|| Some(format!("{path} without key or static")));
+            AuthorityKind::Other
+        }
+    };
+    let unsupported = unsupported.map(|field| strip(&field, &format!("{path}.")));
+    Ok(Authority { name, kind, unsupported })
+}
+
+fn key_authority(mut key: Fields, unsupported: &mut Option<String>) -> Result<AuthorityKind, String> {
+    let mut note = |field: Option<String>| {
+        if unsupported.is_none() {
+            *unsupported = field;
+        }
+    };
+    let hash = match key.take_text("hashAlgorithm")?.map(|name| name.to_ascii_lowercase()).as_deref() {
+        None => None,
+        Some("sha256") => Some(SignedHash::Sha256),
+        Some("sha384") => Some(SignedHash::Sha384),
+        Some("sha512") => Some(SignedHash::Sha512),
+        Some(_) => {
+            note(Some(key.at("hashAlgorithm")));
+            None
+        }
+    };
+    let data = key.take_text("data")?;
+    let file = match key.take_fields("secretRef")? {
+        None => None,
+        Some(mut secret) => {
+            let name = secret.take_text("name")?;
+            note(secret.rest());
+            Some(name.ok_or_else(|| format!("{} has no name", secret.path))?)
+        }
+    };
+    let data = data
+        .map(|pem| PublicKey::from_pem(pem.as_bytes()).map_err(|error| format!("{}: {error}", key.at("data"))))
+        .transpose()?;
+    note(key.rest());
+    Ok(match (file, data) {
+        (Some(name), data) => {
+            note(data.map(|_| key.at("data")));
+            AuthorityKind::KeyFile { name, hash }
+        }
+        (None, Some(key)) => AuthorityKind::KeyData { key, hash },
+        (None, None) => {
+            note(Some(key.path.clone()));
+            AuthorityKind::Other
+        }
+    })
+}
+
+fn static_authority(mut fixed: Fields, unsupported: &mut Option<String>) -> Result<AuthorityKind, String> {
+    let message = fixed.take_text("message")?;
+    let kind = match fixed.take_text("action")?.as_deref() {
+        Some("pass") => AuthorityKind::StaticPass,
+        Some("fail") => AuthorityKind::StaticFail { message },
+        _ => return Err(format!("{} is neither pass nor fail", fixed.at("action"))),
+    };
+    if unsupported.is_none() {
+        *unsupported = fixed.rest();
+    }
+    Ok(kind)
+}

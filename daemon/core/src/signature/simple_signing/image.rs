@@ -1,0 +1,183 @@
+//! Signature images: the manifests and configs that cosign writes at `.sig` tags.
+//!
+//! A registry has no compare-and-swap, so signers overwrite each other's manifest: whoever writes unites what is there
+//! with what it has, and loses nothing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{BASE64, SIGNATURE_ANNOTATION, go_json};
+use crate::artifact::SIMPLE_SIGNING;
+use crate::descriptor::{Descriptor, Platform};
+use crate::digest::Digest;
+use crate::manifest::{Content, Manifest, OCI_MANIFEST};
+
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Go's zero time: cosign records none unless asked to.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A signature image as cosign writes it: manifest, config, and the layers' bytes are the payloads.
+#[derive(Clone, Debug)]
+pub struct SignatureImage {
+    /// The manifest's bytes.
+    pub manifest: Bytes,
+    /// The config's bytes.
+    pub config: Bytes,
+}
+
+/// Appends a signature to the image at a `.sig` tag (or begins one), as cosign does: merging layers.
+/// Returns `None` where the same layer with the same signature is there.
+pub fn append(existing: Option<&Manifest>, payload: &[u8], signature: &[u8]) -> Option<SignatureImage> {
+    let mut layer = Descriptor::new(SIMPLE_SIGNING, Digest::of(payload), payload.len() as u64);
+    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), BASE64.encode(signature));
+    let layers = existing.map_or(&[][..], Manifest::layers);
+    let is_there = layers.iter().any(|other| {
+        other.digest == layer.digest
+            && other.media_type == layer.media_type
+            && other.annotations.get(SIGNATURE_ANNOTATION) == layer.annotations.get(SIGNATURE_ANNOTATION)
+    });
+    (!is_there).then(|| write(existing, layers.iter().chain([&layer])))
+}
+
+/// Unites the layers of two signature images of one subject (`ours` after `theirs`), each layer once; `None`
+/// where `theirs` has them all.
+///
+/// Layers are the same if digest, media type and annotations are: one payload may be signed by many.
+pub fn merge(theirs: &Manifest, ours: &Manifest) -> Option<SignatureImage> {
+    let key = |layer: &'_ Descriptor| (layer.digest, layer.media_type.clone(), layer.annotations.clone());
+    let mut there: HashSet<_> = theirs.layers().iter().map(key).collect();
+    let mut layers: Vec<&Descriptor> = theirs.layers().iter().collect();
+    layers.extend(ours.layers().iter().filter(|layer| there.insert(key(layer))));
+    (layers.len() > theirs.layers().len()).then(|| write(Some(theirs), layers.into_iter()))
+}
+
+#[derive(Serialize)]
+struct ConfigJson<'a> {
+    architecture: &'a str,
+    created: &'a str,
+    history: Vec<HistoryJson>,
+    os: &'a str,
+    rootfs: RootFsJson<'a>,
+    config: EmptyJson,
+}
+
+#[derive(Serialize)]
+struct HistoryJson {
+    created: &'static str,
+}
+
+#[derive(Serialize)]
+struct RootFsJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    diff_ids: Vec<&'a Digest>,
+}
+
+#[derive(Serialize)]
+struct EmptyJson {}
+
+/// The fields in the order of go-containerregistry's `v1.Manifest`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestJson<'a> {
+    schema_version: u8,
+    media_type: &'a str,
+    config: DescriptorJson<'a>,
+    layers: Vec<DescriptorJson<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<DescriptorJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+}
+
+/// The fields in the order of go-containerregistry's `v1.Descriptor`: the size before the digest.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DescriptorJson<'a> {
+    media_type: &'a str,
+    size: u64,
+    digest: &'a Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<PlatformJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PlatformJson<'a> {
+    architecture: &'a str,
+    os: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+}
+
+impl<'a> From<&'a Descriptor> for DescriptorJson<'a> {
+    fn from(descriptor: &'a Descriptor) -> Self {
+        Self {
+            media_type: &descriptor.media_type,
+            size: descriptor.size,
+            digest: &descriptor.digest,
+            data: descriptor.data.as_deref(),
+            annotations: &descriptor.annotations,
+            platform: descriptor.platform.as_ref().map(|Platform { os, architecture, variant }| PlatformJson {
+                architecture,
+                os,
+                variant: variant.as_deref(),
+            }),
+            artifact_type: descriptor.artifact_type.as_deref(),
+        }
+    }
+}
+
+/// Writes an image with `layers`, in the flavour and with the annotations of `base`, if there is one.
+///
+/// The config is made anew: each layer's diff id is its digest, for payloads are not compressed.
+fn write<'a>(base: Option<&Manifest>, layers: impl Iterator<Item = &'a Descriptor>) -> SignatureImage {
+    let layers: Vec<&Descriptor> = layers.collect();
+    let config = go_json::to_vec(&ConfigJson {
+        architecture: "",
+        created: NO_TIME,
+        history: layers.iter().map(|_| HistoryJson { created: NO_TIME }).collect(),
+        os: "",
+        rootfs: RootFsJson { kind: "layers", diff_ids: layers.iter().map(|layer| &layer.digest).collect() },
+        config: EmptyJson {},
+    });
+    let base = base.filter(|base| !base.is_index());
+    let (media_type, config_type) = match base.map(|base| (base.media_type(), base.content())) {
+        // Docker's types (COSIGN_DOCKER_MEDIA_TYPES) stay Docker's, and the old referrers mode says by the
+        // config's type what the artifact is.
+        Some((media_type, Content::Image { config, .. })) => (media_type, config.media_type.as_str()),
+        _ => (OCI_MANIFEST, OCI_CONFIG),
+    };
+    let config_descriptor = Descriptor::new(config_type, Digest::of(&config), config.len() as u64);
+    let none = BTreeMap::new();
+    let manifest = go_json::to_vec(&ManifestJson {
+        schema_version: 2,
+        media_type,
+        config: (&config_descriptor).into(),
+        layers: layers.into_iter().map(Into::into).collect(),
+        annotations: base.map_or(&none, Manifest::annotations),
+        subject: base.and_then(Manifest::subject).map(Into::into),
+        artifact_type: base.and_then(own_artifact_type),
+    });
+    SignatureImage { manifest: manifest.into(), config: config.into() }
+}
+
+/// Returns the `artifactType` that the manifest itself has, without the config's in its place.
+fn own_artifact_type(manifest: &Manifest) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Own {
+        artifact_type: Option<String>,
+    }
+    serde_json::from_slice::<Own>(manifest.raw()).ok()?.artifact_type
+}
