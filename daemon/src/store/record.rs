@@ -1,5 +1,7 @@
 //! Records of the journal: what happened and what was told.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use larder_core::artifact::AttachedKind;
 use larder_core::facts::SignatureRow;
@@ -15,6 +17,13 @@ pub struct Actor {
     pub via: String,
 }
 
+impl Actor {
+    /// The daemon itself, of its own accord.
+    pub fn daemon() -> Self {
+        Self { uid: None, via: "larderd".to_owned() }
+    }
+}
+
 /// A record: an event with its seq and time. An event that tells n changes takes n seqs, `seq` being the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -26,6 +35,43 @@ pub struct Record {
     pub actor: Actor,
     /// What.
     pub event: Event,
+}
+
+impl Record {
+    /// Returns how many seqs it takes.
+    pub fn seqs(&self) -> u64 {
+        match &self.event {
+            Event::VerdictsTold(told) => told.changes.len() as u64,
+            Event::Operation(_) | Event::TrustChanged(_) | Event::Corruption(_) => 1,
+        }
+    }
+
+    /// Returns the last of its seqs.
+    pub fn last_seq(&self) -> u64 {
+        self.seq.saturating_add(self.seqs().saturating_sub(1))
+    }
+
+    /// Keeps what lies between two seqs (`after` < seq < `before`): of several verdicts told together perhaps only some.
+    /// `None` where nothing is left.
+    #[must_use]
+    pub(super) fn between(mut self, after: u64, before: u64) -> Option<Self> {
+        let first = self.seq;
+        if let Event::VerdictsTold(told) = &mut self.event {
+            let mut seq = first;
+            let mut kept = None;
+            told.changes.retain(|_| {
+                let inside = seq > after && seq < before;
+                if inside && kept.is_none() {
+                    kept = Some(seq);
+                }
+                seq = seq.saturating_add(1);
+                inside
+            });
+            self.seq = kept?;
+            return Some(self);
+        }
+        (first > after && first < before).then_some(self)
+    }
 }
 
 /// What happened, or was told.
@@ -205,7 +251,7 @@ pub struct TagRow {
 }
 
 /// A line of `ls`, and its place in the order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListKey {
     /// The repository.
     pub repository: Repository,
@@ -213,6 +259,22 @@ pub struct ListKey {
     pub tag: Option<Tag>,
     /// The digest.
     pub digest: Digest,
+}
+
+impl Ord for ListKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |key: &Self| key.tag.is_none();
+        (self.repository.cmp(&other.repository))
+            .then_with(|| place(self).cmp(&place(other)))
+            .then_with(|| self.tag.cmp(&other.tag))
+            .then_with(|| self.digest.cmp(&other.digest))
+    }
+}
+
+impl PartialOrd for ListKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Whose history.
