@@ -1,10 +1,63 @@
-//! `$LARDER_HOME/config.toml` and the environment; building it opens nothing.
+//! `$LARDER_HOME/config.toml` and the environment, read once into a [`Config`]; nothing is opened by it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use larder_core::Repository;
+use larder_core::glob::Glob;
+use larder_core::reference::{DOCKER_HUB, LOCAL};
+use larder_proto::place::{self, PlaceError};
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The file's name in the home.
+pub const CONFIG_FILE: &str = "config.toml";
+/// The variable that says where the endpoint listens, in place of `[endpoint] address`.
+pub const ENDPOINT_VARIABLE: &str = "LARDER_ENDPOINT";
+/// Where the endpoint listens unless told otherwise.
+pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:4470";
+/// How many requests may be under way at one registry unless told otherwise.
+pub const DEFAULT_CONCURRENCY: usize = 8;
+/// The most requests that may be allowed to be under way at one registry.
+pub const MAX_CONCURRENCY: usize = 64;
+/// The most bytes that the file may have.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Everything that the daemon is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder that everything lives in.
+    pub home: PathBuf,
+    /// The gRPC socket.
+    pub socket: PathBuf,
+    /// The OCI endpoint.
+    pub endpoint: EndpointConfig,
+    /// What the endpoint does with subjects that are not accepted.
+    pub gate: GateMode,
+    /// How many requests may be under way at one registry.
+    pub concurrency: usize,
+    /// The trust folder.
+    pub trust_folder: PathBuf,
+    /// The registries.
+    pub registries: RegistriesConfig,
+}
+
+/// `[endpoint]`.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointConfig {
+    /// Where it listens, a loopback address; `None` where it is off.
+    pub address: Option<SocketAddr>,
+    /// The repositories of other registries that subjects may be pushed to.
+    pub push_to: Vec<Glob>,
+    /// `Host` headers (`name` or `name:port`, lower case) that are answered besides loopback ones.
+    pub hosts: Vec<String>,
+}
 
 /// What the endpoint does with subjects that are not accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateMode {
     /// Refuse them.
@@ -17,7 +70,7 @@ pub enum GateMode {
 }
 
 /// One `[registry."HOST"]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryConfig {
     /// The user's name.
@@ -32,8 +85,327 @@ pub struct RegistryConfig {
 /// What the registry client needs.
 #[derive(Clone, Debug, Default)]
 pub struct RegistriesConfig {
-    /// By host (with port), in lower case.
+    /// By host (with port), in lower case; Docker Hub is `docker.io`.
     pub registries: BTreeMap<String, RegistryConfig>,
-    /// How many requests may be under way at one registry.
+    /// How many requests may be under way at one registry; 0 means [`DEFAULT_CONCURRENCY`].
     pub concurrency: usize,
+}
+
+/// Says why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no home or no socket.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The file is there and cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is too long.
+    #[error("{}: longer than {MAX_CONFIG_BYTES} bytes", .0.display())]
+    TooLong(PathBuf),
+    /// A line of the file is wrong.
+    #[error("{}, line {line}: {message}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The variable for the endpoint is wrong.
+    #[error("{ENDPOINT_VARIABLE}: {0}")]
+    Endpoint(String),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    gate: GateMode,
+    concurrency: Option<Spanned<usize>>,
+    endpoint: EndpointTable,
+    trust: TrustTable,
+    registry: BTreeMap<Spanned<String>, Spanned<RegistryConfig>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct EndpointTable {
+    address: Option<Spanned<String>>,
+    push_to: Vec<Spanned<String>>,
+    hosts: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct TrustTable {
+    folder: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the place from the environment, and then the file in it.
+    ///
+    /// # Errors
+    /// Fails as [`place::home`], [`place::socket`] and [`Self::load`] do.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let home = place::home(&variable)?;
+        let socket = place::socket(&home, &variable)?;
+        let endpoint = variable(ENDPOINT_VARIABLE).filter(|value| !value.is_empty());
+        let endpoint = match &endpoint {
+            Some(value) => {
+                Some(value.to_str().ok_or_else(|| ConfigError::Endpoint(format!("{} is no text", value.display())))?)
+            }
+            None => None,
+        };
+        Self::load(home, socket, endpoint)
+    }
+
+    /// Reads `config.toml` in `home`; without one every default holds.
+    ///
+    /// `endpoint` stands in place of what the file says of the endpoint's address.
+    ///
+    /// # Errors
+    /// Fails, naming the line, where the file cannot be read, has an unknown key or a value that its key does not take.
+    pub fn load(home: PathBuf, socket: PathBuf, endpoint: Option<&str>) -> Result<Self, ConfigError> {
+        let path = home.join(CONFIG_FILE);
+        let text = read(&path)?;
+        let wrong = |at: usize, message: String| ConfigError::Line {
+            path: path.clone(),
+            line: text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1,
+            message,
+        };
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            wrong(at, error.message().to_owned())
+        })?;
+
+        let address = match (endpoint, &file.endpoint.address) {
+            (Some(text), _) => endpoint_address(text).map_err(ConfigError::Endpoint)?,
+            (None, Some(text)) => {
+                endpoint_address(text.get_ref()).map_err(|message| wrong(text.span().start, message))?
+            }
+            (None, None) => endpoint_address(DEFAULT_ENDPOINT).map_err(ConfigError::Endpoint)?,
+        };
+        let mut push_to = Vec::new();
+        for glob in &file.endpoint.push_to {
+            push_to.push(glob.get_ref().parse().map_err(|error| wrong(glob.span().start, format!("{error}")))?);
+        }
+        let mut hosts = Vec::new();
+        for host in &file.endpoint.hosts {
+            hosts.push(host_header(host.get_ref()).map_err(|message| wrong(host.span().start, message))?);
+        }
+        let concurrency = match &file.concurrency {
+            None => DEFAULT_CONCURRENCY,
+            Some(number) if (1..=MAX_CONCURRENCY).contains(number.get_ref()) => *number.get_ref(),
+            Some(number) => {
+                let message = format!("concurrency is a number from 1 to {MAX_CONCURRENCY}");
+                return Err(wrong(number.span().start, message));
+            }
+        };
+        let mut registries = BTreeMap::new();
+        let mut tables: Vec<_> = file.registry.into_iter().collect();
+        tables.sort_by_key(|(name, _)| name.span().start);
+        for (name, table) in tables {
+            let at = name.span().start;
+            let host = registry_host(name.get_ref()).map_err(|message| wrong(at, message))?;
+            let table = credentials(table.into_inner(), &home).map_err(|message| wrong(at, message))?;
+            if registries.insert(host, table).is_some() {
+                return Err(wrong(at, format!("the registry {:?} is there twice", name.get_ref())));
+            }
+        }
+        Ok(Self {
+            endpoint: EndpointConfig { address, push_to, hosts },
+            gate: file.gate,
+            concurrency,
+            trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
+            registries: RegistriesConfig { registries, concurrency },
+            home,
+            socket,
+        })
+    }
+}
+
+/// Reads the file, with its length bounded; nothing where there is none.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(source) => return Err(unreadable(source)),
+    };
+    let mut text = String::new();
+    file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_CONFIG_BYTES { Err(ConfigError::TooLong(path.to_owned())) } else { Ok(text) }
+}
+
+/// Reads where the endpoint listens. It has no protection against the network, so only loopback will do.
+fn endpoint_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    match numeric.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+        Ok(_) => Err(format!("{text:?} is no loopback address; the endpoint listens on this machine only")),
+        Err(_) => Err(format!("{text:?} is no address; write HOST:PORT, as in {DEFAULT_ENDPOINT}, or off")),
+    }
+}
+
+/// Reads what a `Host` header may say.
+fn host_header(text: &str) -> Result<String, String> {
+    match Repository::new(text, "x") {
+        Ok(_) => Ok(text.to_ascii_lowercase()),
+        Err(_) => Err(format!("{text:?} is no host; write NAME or NAME:PORT")),
+    }
+}
+
+/// Reads the name of a registry as references spell it.
+fn registry_host(text: &str) -> Result<String, String> {
+    match Repository::new(text, "x/y") {
+        Ok(repository) if repository.registry() == LOCAL => {
+            Err("localhost without a port names local repositories; no registry stands behind them".into())
+        }
+        Ok(repository) => Ok(repository.registry().to_owned()),
+        Err(_) => {
+            Err(format!("{text:?} is no registry; write its host, with its port if it has one, as in {DOCKER_HUB:?}"))
+        }
+    }
+}
+
+fn credentials(mut table: RegistryConfig, home: &Path) -> Result<RegistryConfig, String> {
+    match (&table.username, &table.password_file) {
+        (Some(_), None) => return Err("username is here, but password_file is not".into()),
+        (None, Some(_)) => return Err("password_file is here, but username is not".into()),
+        // Basic authentication joins the two by a colon (RFC 7617, section 2).
+        (Some(name), _) if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) => {
+            return Err("username is empty, or has a colon or a control character".into());
+        }
+        _ => {}
+    }
+    table.password_file = table.password_file.map(|file| home.join(file));
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        load_with(text, None)
+    }
+
+    fn load_with(text: &str, endpoint: Option<&str>) -> Result<Config, ConfigError> {
+        let home = tempfile::tempdir().expect("folder");
+        std::fs::write(home.path().join(CONFIG_FILE), text).expect("write");
+        Config::load(home.path().to_owned(), "/s".into(), endpoint)
+    }
+
+    #[test]
+    fn without_a_file_every_default_holds() {
+        let home = tempfile::tempdir().expect("folder");
+        let config = Config::load(home.path().to_owned(), "/s".into(), None).expect("defaults");
+        assert_eq!(config.gate, GateMode::Enforce);
+        assert_eq!(config.endpoint.address, DEFAULT_ENDPOINT.parse().ok());
+        assert_eq!((config.concurrency, config.registries.concurrency), (8, 8));
+        assert_eq!(config.trust_folder, home.path().join("trust"));
+        assert!(config.registries.registries.is_empty());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = load(
+            r#"
+gate = "warn"
+concurrency = 3
+[endpoint]
+address = "[::1]:0"
+hosts = ["Builder.lan:4470"]
+[trust]
+folder = "/etc/larder/trust"
+[registry."Registry.Example.org:5000"]
+username = "robot"
+password_file = "secret"
+[registry."index.docker.io"]
+plain_http = false
+[registry."old.lan"]
+plain_http = true
+"#,
+        )
+        .expect("good");
+        assert_eq!(config.gate, GateMode::Warn);
+        assert_eq!(config.concurrency, 3);
+        assert_eq!(config.endpoint.address, "[::1]:0".parse().ok());
+        assert_eq!(config.endpoint.hosts, ["builder.lan:4470"]);
+        assert_eq!(config.trust_folder, Path::new("/etc/larder/trust"));
+        let registries = &config.registries.registries;
+        assert_eq!(registries.keys().collect::<Vec<_>>(), ["docker.io", "old.lan", "registry.example.org:5000"]);
+        let robot = &registries["registry.example.org:5000"];
+        assert_eq!(robot.password_file, Some(config.home.join("secret")));
+        assert!(registries["old.lan"].plain_http);
+    }
+
+    #[test]
+    fn globs_are_parsed() {
+        let config = load("[endpoint]\npush_to = [\"quay.io/acme/**\"]").expect("good");
+        assert_eq!(config.endpoint.push_to.len(), 1);
+        assert!(matches!(load("[endpoint]\npush_to = [\"a[\"]"), Err(ConfigError::Line { line: 2, .. })));
+    }
+
+    #[test]
+    fn the_environment_says_where_the_endpoint_is() {
+        let text = "[endpoint]\naddress = \"127.0.0.1:1\"";
+        assert_eq!(load_with(text, Some("off")).expect("off").endpoint.address, None);
+        let address = load_with(text, Some("localhost:0")).expect("localhost").endpoint.address;
+        assert_eq!(address, "127.0.0.1:0".parse().ok());
+        for text in ["", "0.0.0.0:80", "10.0.0.1:80", "example.org:80", "127.0.0.1", "127.0.0.1:99999", "[::]:1"] {
+            assert!(matches!(load_with("", Some(text)), Err(ConfigError::Endpoint(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_line() {
+        for (text, expected, word) in [
+            ("\ngates = \"off\"", 2, "gates"),
+            ("gate = \"of\"", 1, "of"),
+            ("concurrency = 0", 1, "64"),
+            ("\n\nconcurrency = 65", 3, "64"),
+            ("concurrency = -1", 1, ""),
+            ("[endpoint]\nadress = \"off\"", 2, "adress"),
+            ("[endpoint]\naddress = \"0.0.0.0:1\"", 2, "loopback"),
+            ("[endpoint]\nhosts = [\"http://x\"]", 2, "http://x"),
+            ("[registry.\"x.io\"]\npassword = \"p\"", 2, "password"),
+            ("\n[registry.\"x.io\"]\nusername = \"u\"", 2, "password_file"),
+            ("[registry.\"x.io\"]\npassword_file = \"u\"", 1, "username"),
+            ("[registry.\"x.io\"]\nusername=\"a:b\"\npassword_file = \"u\"", 1, "colon"),
+            ("[registry.\"https://x.io\"]", 1, "https://x.io"),
+            ("[registry.\"x.io\"]\n[registry.\"X.io\"]", 2, "twice"),
+            ("[registry.localhost]", 1, "local"),
+            ("gate = ", 1, ""),
+        ] {
+            match load(text) {
+                Err(ConfigError::Line { line, message, .. }) => {
+                    assert_eq!(line, expected, "{text}: {message}");
+                    assert!(message.contains(word), "{text}: {message}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        assert!(matches!(load(&"#".repeat(1 << 20 | 1)), Err(ConfigError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_folder_in_place_of_the_file_is_an_error() {
+        let home = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(home.path().join(CONFIG_FILE)).expect("folder");
+        let result = Config::load(home.path().to_owned(), "/s".into(), None);
+        assert!(matches!(result, Err(ConfigError::Unreadable { .. })));
+    }
 }

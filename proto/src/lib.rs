@@ -3,8 +3,18 @@
 //! The comments in `larder/v1/*.proto` are its manual. Errors are `google.rpc.Status` with an
 //! `ErrorInfo` whose `reason` is stable and whose metadata may hold a `hint`.
 
+pub mod place;
+
 /// The only version so far.
-#[allow(missing_docs, clippy::all, clippy::unwrap_used, unreachable_pub, unused_qualifications, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::use_self,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("larder.v1");
 }

@@ -1,22 +1,68 @@
-//! The OCI distribution client (DESIGN section 8, "Outbound"; facts/peers.md section 7).
+//! The OCI distribution client: one HTTP client for everything that leaves this machine.
+//!
+//! In comes a repository's name, out come verified manifests, streams of blobs, lists, and errors that name what was
+//! asked for. Everything that a registry says is untrusted: bodies are bounded, digests and lengths are checked, pages
+//! and redirects end, and where a registry leads is checked by address. "Not there" is a value, and
+//! only a 404 says it; every other failure is an error, so that nothing is ever missing by accident.
+//!
+//! `connection` sends; `auth`, `redirect`, `retry` and `address` are its rules; `manifests`, `blobs`, `tags`,
+//! `referrers` and `upload` are what can be asked.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use larder_core::manifest::Manifest;
-use larder_core::{Descriptor, Digest, Repository, Tag};
+use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use larder_core::reference::DOCKER_HUB;
+use larder_core::{Digest, Repository};
+use reqwest::{Response, Url};
+use tokio::sync::Semaphore;
 
-use crate::config::RegistriesConfig;
+use crate::config::{DEFAULT_CONCURRENCY, RegistriesConfig};
 
-/// Every registry that can be reached, with its credentials, tokens and limits. Cheap to clone.
-#[derive(Clone)]
-pub struct Remotes {}
+mod address;
+mod auth;
+mod blobs;
+mod connection;
+mod error;
+mod manifests;
+mod paging;
+mod redirect;
+mod referrers;
+mod retry;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod upload;
 
-/// A repository at its registry.
-#[derive(Clone)]
-pub struct RemoteRepository {}
+use auth::{Accepted, Credentials, Scope};
+use connection::{Call, Connection, PlainList};
+use transport::Clients;
+
+pub use address::RefusedAddress;
+pub use error::{Answer, At, RemoteError};
+pub use manifests::Resolved;
+pub use referrers::Referrers;
+
+/// The host that serves Docker Hub's repositories.
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+/// The most registries whose tokens and limits are remembered.
+const MAX_REGISTRIES: usize = 1024;
+/// How registries name the digest of what they send.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A blob's bytes as they arrive; the digest is the taker's to verify (`Store::ingest` does).
+///
+/// The stream ends with an error where there come more or fewer bytes than the descriptor says; a broken connection is
+/// taken up again where it broke, a few times.
+pub type BlobStream = BoxStream<'static, Result<Bytes, RemoteError>>;
 
 /// What one wants of a repository; decides the token's scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Read.
     Pull,
@@ -24,101 +70,156 @@ pub enum Access {
     Push,
 }
 
-/// Says why a registry did not do what was asked: names the registry, what was asked for, what it answered, and (`hint()`) the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
-    /// skeleton
-    #[error("skeleton")]
-    Skeleton,
-    // Unauthorized, Denied, NotFound{what}, TooManyRequests{retry_after}, Server{status,..}, Unreachable{..}, Forbidden address, DigestMismatch, LengthMismatch, TooLarge, Malformed{..}, Redirect{..}, Token{..}, PlainHttp…
+/// Every registry that can be reached, with its credentials, tokens and limits. Cheap to clone.
+#[derive(Clone)]
+pub struct Remotes {
+    shared: Arc<Shared>,
 }
 
-impl RemoteError {
-    /// A stable machine reason: unauthorized, denied, not-found, rate-limited, registry-error, unreachable, refused-address, digest-mismatch, malformed-answer, …
-    pub fn reason(&self) -> &'static str {
-        unimplemented!()
-    }
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        unimplemented!()
-    }
+struct Shared {
+    config: RegistriesConfig,
+    clients: Arc<Clients>,
+    plain: Arc<PlainList>,
+    /// By the registry's name; held only to look up or to insert.
+    connections: Mutex<HashMap<String, Arc<Connection>>>,
 }
-
-/// What a tag was resolved to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// The digest.
-    pub digest: Digest,
-    /// The manifest, where the answer brought it along (registries whose HEAD says no digest).
-    pub manifest: Option<Manifest>,
-}
-
-/// What refers to a digest.
-#[derive(Clone, Debug, Default)]
-pub struct Referrers {
-    /// Whether the registry has the referrers API.
-    pub api: bool,
-    /// From the API and from the fallback tag, merged, each digest once.
-    pub descriptors: Vec<Descriptor>,
-    /// Lines for people: `referrers API: 2`, `sha256-4bcff63911fc…: none`.
-    pub looked_at: Vec<String>,
-}
-
-/// A blob's bytes as they arrive; length and digest are the taker's to verify (Store::ingest does), the stream ends with an error where the
-/// registry closes early.
-pub type BlobStream = BoxStream<'static, Result<Bytes, RemoteError>>;
 
 impl Remotes {
-    /// Builds the clients; opens nothing.
-    pub fn new(_config: RegistriesConfig) -> Result<Self, RemoteError> {
-        unimplemented!()
+    /// Builds the clients; connects to nothing.
+    ///
+    /// # Errors
+    /// Fails where TLS cannot be set up.
+    pub fn new(config: RegistriesConfig) -> Result<Self, RemoteError> {
+        let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
+        let plain = plain.filter_map(|(host, _)| Url::parse(&format!("http://{host}/")).ok());
+        let plain = Arc::new(PlainList(plain.map(|url| redirect::authority(&url)).collect()));
+        let clients = Arc::new(Clients::new()?);
+        Ok(Self { shared: Arc::new(Shared { config, clients, plain, connections: Mutex::default() }) })
     }
-    /// Returns a repository at its registry; `Err` for local repositories, which have none.
-    pub fn repository(&self, _repository: &Repository, _access: Access) -> Result<RemoteRepository, RemoteError> {
-        unimplemented!()
+
+    /// Returns a repository at its registry.
+    ///
+    /// # Errors
+    /// Fails for local repositories, which have no registry, and for hosts that no URL can name.
+    pub fn repository(&self, repository: &Repository, access: Access) -> Result<RemoteRepository, RemoteError> {
+        if repository.is_local() {
+            return Err(RemoteError::LocalRepository(repository.clone()));
+        }
+        let scope = Scope { path: repository.path().to_owned(), access };
+        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = connections.get(repository.registry()) {
+            return Ok(RemoteRepository { connection: Arc::clone(connection), scope });
+        }
+        let connection = Arc::new(self.connection(repository)?);
+        if connections.len() >= MAX_REGISTRIES {
+            connections.clear();
+        }
+        connections.insert(connection.host.clone(), Arc::clone(&connection));
+        Ok(RemoteRepository { connection, scope })
+    }
+
+    fn connection(&self, repository: &Repository) -> Result<Connection, RemoteError> {
+        let Shared { config, clients, plain, .. } = &*self.shared;
+        let host = repository.registry().to_owned();
+        let served_by = if host == DOCKER_HUB { DOCKER_HUB_HOST } else { &host };
+        let no_host = |why: String| RemoteError::Unreachable {
+            at: At { registry: host.clone(), what: repository.path().to_owned() },
+            why,
+        };
+        let mut origin = Url::parse(&format!("https://{served_by}/")).map_err(|error| no_host(error.to_string()))?;
+        let settings = config.registries.get(&host);
+        let is_loopback = origin.host_str().is_some_and(address::is_loopback_host);
+        if is_loopback || settings.is_some_and(|settings| settings.plain_http) {
+            origin = Url::parse(&format!("http://{served_by}/")).map_err(|error| no_host(error.to_string()))?;
+        }
+        let credentials = settings.and_then(|settings| {
+            let (username, password_file) = (settings.username.clone()?, settings.password_file.clone()?);
+            Some(Credentials { username, password_file })
+        });
+        let concurrency = if config.concurrency == 0 { DEFAULT_CONCURRENCY } else { config.concurrency };
+        Ok(Connection {
+            origin,
+            credentials,
+            plain: Arc::clone(plain),
+            clients: Arc::clone(clients),
+            accepted: Accepted::default(),
+            asking: tokio::sync::Mutex::default(),
+            fallback: tokio::sync::Mutex::default(),
+            reads: Arc::new(Semaphore::new(concurrency)),
+            writes: Arc::new(Semaphore::new(concurrency)),
+            host,
+        })
+    }
+}
+
+/// A repository at its registry. Cheap to clone.
+#[derive(Clone)]
+pub struct RemoteRepository {
+    connection: Arc<Connection>,
+    scope: Scope,
+}
+
+impl fmt::Display for RemoteRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.connection.host, self.scope.path)
     }
 }
 
 impl RemoteRepository {
-    /// Resolves a tag by HEAD (by GET where HEAD says no digest); `None` where the tag is not there.
-    pub async fn resolve(&self, _tag: &Tag) -> Result<Option<Resolved>, RemoteError> {
-        unimplemented!()
+    /// Returns the registry as references name it.
+    pub fn host(&self) -> &str {
+        &self.connection.host
     }
-    /// Fetches a manifest by digest, verified; `None` where it is not there.
-    pub async fn manifest(&self, _digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
-        unimplemented!()
+
+    /// Names something in this repository, for messages; `thing` follows the path directly.
+    fn at(&self, thing: &str) -> At {
+        At { registry: self.connection.host.clone(), what: format!("{}{thing}", self.scope.path) }
     }
-    /// Fetches a blob as a stream.
-    pub async fn blob(&self, _descriptor: &Descriptor) -> Result<BlobStream, RemoteError> {
-        unimplemented!()
+
+    /// Prepares a request for `tail`, which follows `/v2/<path>/`.
+    fn call(&self, method: Method, at: At, tail: &str) -> Result<Call, RemoteError> {
+        let url = self.connection.origin.join(&format!("v2/{}/{tail}", self.scope.path));
+        let url = url.map_err(|error| RemoteError::Unreachable { at: at.clone(), why: error.to_string() })?;
+        Ok(Call { at, scope: self.scope.clone(), method, url, headers: HeaderMap::new(), body: Bytes::new() })
     }
-    /// Fetches a small blob whole and verified, refusing more than `limit` bytes.
-    pub async fn small_blob(&self, _descriptor: &Descriptor, _limit: u64) -> Result<Bytes, RemoteError> {
-        unimplemented!()
+
+    /// Turns an answer that is no success into an error.
+    async fn failure(&self, at: &At, response: Response, kind: &'static str) -> RemoteError {
+        transport::failure(at, self.connection.user(), response, kind).await
     }
-    /// Lists tags, following pages, at most `limit` of them.
-    pub async fn tags(&self, _limit: usize) -> Result<Vec<Tag>, RemoteError> {
-        unimplemented!()
+
+    /// Asks by HEAD whether something is there.
+    async fn is_there(&self, at: At, tail: &str, accept: &[&str], kind: &'static str) -> Result<bool, RemoteError> {
+        let mut call = self.call(Method::HEAD, at, tail)?;
+        set_accept(&mut call.headers, accept);
+        let _permit = self.connection.admit(&call.at, &call.method).await?;
+        let response = self.connection.call(&call).await?;
+        match response.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(self.failure(&call.at, response, kind).await),
+        }
     }
-    /// Lists what refers to a digest: the referrers API and the fallback tag, merged. Every error but "not there" is an error.
-    pub async fn referrers(&self, _subject: &Digest) -> Result<Referrers, RemoteError> {
-        unimplemented!()
+}
+
+/// Says which media types are read.
+fn set_accept(headers: &mut HeaderMap, types: &[&str]) {
+    if let Ok(value) = HeaderValue::from_str(&types.join(", ")) {
+        headers.insert(ACCEPT, value);
     }
-    /// Says whether a blob is there.
-    pub async fn has_blob(&self, _digest: &Digest) -> Result<bool, RemoteError> {
-        unimplemented!()
-    }
-    /// Says whether a manifest is there.
-    pub async fn has_manifest(&self, _digest: &Digest) -> Result<bool, RemoteError> {
-        unimplemented!()
-    }
-    /// Uploads a blob.
-    pub async fn push_blob(&self, _descriptor: &Descriptor, _bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<(), RemoteError> {
-        unimplemented!()
-    }
-    /// Uploads a manifest, by tag or (without one) by digest; where it has a subject and the registry does not say `OCI-Subject`, the
-    /// fallback index is updated (read, append, write).
-    pub async fn push_manifest(&self, _manifest: &Manifest, _tag: Option<&Tag>) -> Result<(), RemoteError> {
-        unimplemented!()
+}
+
+/// Returns the digest that an answer names; `None` where there is none, or one of another kind than we know.
+fn named_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+}
+
+/// Fails where an answer to an upload names another digest, of the same algorithm, than what was sent.
+fn confirm_digest(at: &At, headers: &HeaderMap, expected: Digest) -> Result<(), RemoteError> {
+    match named_digest(headers) {
+        Some(actual) if actual.algorithm() == expected.algorithm() && actual != expected => {
+            Err(RemoteError::digest_mismatch(at.clone(), expected, actual))
+        }
+        _ => Ok(()),
     }
 }

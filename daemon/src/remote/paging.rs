@@ -1,0 +1,76 @@
+//! Lists that come in pages (distribution-spec, "Content Discovery").
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::header::LINK;
+use http::{Method, StatusCode};
+use reqwest::Url;
+
+use super::connection::Call;
+use super::error::{At, RemoteError, clean};
+use super::redirect::{next_link, same_origin, target};
+use super::transport::read_all;
+use super::{RemoteRepository, set_accept};
+
+/// The most bytes that one page may have, as a manifest.
+const MAX_PAGE_BODY: u64 = 4 << 20;
+/// The most pages that a list may have.
+const MAX_PAGES: usize = 10_000;
+
+/// A list, page after page.
+pub(super) struct Pages<'a> {
+    repository: &'a RemoteRepository,
+    call: Call,
+    kind: &'static str,
+    next: Option<Url>,
+    seen: HashSet<Url>,
+}
+
+impl<'a> Pages<'a> {
+    /// Starts at `tail`, which follows `/v2/<path>/`; `kind` is what a 404 says is not there.
+    pub(super) fn new(
+        repository: &'a RemoteRepository,
+        at: At,
+        tail: &str,
+        accept: &str,
+        kind: &'static str,
+    ) -> Result<Self, RemoteError> {
+        let mut call = repository.call(Method::GET, at, tail)?;
+        set_accept(&mut call.headers, &[accept]);
+        Ok(Self { repository, next: Some(call.url.clone()), call, kind, seen: HashSet::new() })
+    }
+
+    /// Fetches the next page; `None` after the last.
+    ///
+    /// # Errors
+    /// Fails on every answer but 200, and where the pages go in a circle, to another host, or have no end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        let at = &self.call.at;
+        let malformed = |why: &str| RemoteError::Malformed { at: at.clone(), why: why.into() };
+        if !self.seen.insert(url.clone()) {
+            return Err(malformed("its pages go in a circle"));
+        }
+        if self.seen.len() > MAX_PAGES {
+            return Err(RemoteError::TooLarge { at: at.clone(), limit: format!("{MAX_PAGES} pages") });
+        }
+        self.call.url = url;
+        let connection = &self.repository.connection;
+        let _permit = connection.admit(at, &self.call.method).await?;
+        let response = connection.call(&self.call).await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.repository.failure(at, response, self.kind).await);
+        }
+        let links = response.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        if let Some(link) = links.filter_map(next_link).next() {
+            let next = target(&self.call.url, link, &*connection.plain)
+                .map_err(|_| malformed(&format!("its next page is at {:?}", clean(link))))?;
+            if !same_origin(&next, &connection.origin) {
+                return Err(malformed("its next page is at another host"));
+            }
+            self.next = Some(next);
+        }
+        read_all(at, response, MAX_PAGE_BODY).await.map(Some)
+    }
+}

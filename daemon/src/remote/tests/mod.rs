@@ -1,0 +1,6 @@
+//! The client against a real HTTP server on loopback.
+
+mod access;
+mod pull;
+mod push;
+mod upstream;

@@ -1,0 +1,323 @@
+//! The HTTP client: connections to checked addresses only, and bounded reading of answers.
+//!
+//! It follows no redirect, knows no proxy, decompresses nothing. The resolver drops the addresses that its reach does
+//! not permit, so the address that was checked is the one that is connected to: a name that changes its address
+//! between the check and the connection gains nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use oci_distribution::errors::OciEnvelope;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Request, Response, Url};
+
+use super::address::{Reach, RefusedAddress, literal};
+use super::error::{Answer, At, RemoteError, clean};
+
+/// How long a connection may take to come about, name look-up and TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the head of an answer, for the next bytes of a body, or for an upload to move.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many idle times in a row an upload is given: a registry may move gigabytes before it answers.
+const UPLOAD_PATIENCE: u32 = 5;
+/// How long a small body (a manifest, a page, a token) may take in all.
+const SMALL_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an unused connection is kept.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// The most bytes that are read of an answer that reports an error.
+const MAX_ERROR_BODY: u64 = 16 << 10;
+/// How requests introduce themselves.
+const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
+
+/// One client for each reach. They share nothing, so that a connection made under a wide reach is never used again
+/// under a narrow one.
+pub(super) struct Clients {
+    public: Client,
+    private: Client,
+    anywhere: Client,
+}
+
+impl Clients {
+    /// Builds the clients with the system's root certificates, or Mozilla's where the system has none.
+    pub(super) fn new() -> Result<Self, RemoteError> {
+        let tls = tls()?;
+        let build = |reach| {
+            let mut headers = HeaderMap::new();
+            // Digests are over what is sent; a server that compresses would change it.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .dns_resolver(Arc::new(Resolver { reach }))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .referer(false)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(POOL_IDLE)
+                .user_agent(USER_AGENT)
+                .default_headers(headers)
+                .build()
+                .map_err(|error| RemoteError::Setup(root(&error)))
+        };
+        Ok(Self { public: build(Reach::Public)?, private: build(Reach::Private)?, anywhere: build(Reach::Anywhere)? })
+    }
+
+    /// Sends one request and waits for the head of the answer; `sent` counts the bytes of the body that were taken, so
+    /// that a slow upload is not taken for a dead one.
+    pub(super) async fn exchange(
+        &self,
+        at: &At,
+        reach: Reach,
+        request: Request,
+        sent: &AtomicU64,
+    ) -> Result<Response, RemoteError> {
+        let (method, url) = (request.method().clone(), request.url().clone());
+        check_literal(at, reach, &url)?;
+        let client = match reach {
+            Reach::Public => &self.public,
+            Reach::Private => &self.private,
+            Reach::Anywhere => &self.anywhere,
+        };
+        let answer = client.execute(request);
+        tokio::pin!(answer);
+        let (mut before, mut idle) = (0, 0);
+        let result = loop {
+            match tokio::time::timeout(IDLE_TIMEOUT, &mut answer).await {
+                Ok(result) => break result.map_err(|error| broken(at, error)),
+                Err(_) => {
+                    let now = sent.load(Ordering::Relaxed);
+                    idle = if now == before { idle + 1 } else { 0 };
+                    before = now;
+                    if idle >= if now == 0 { 1 } else { UPLOAD_PATIENCE } {
+                        break Err(RemoteError::Stalled { at: at.clone(), waited: IDLE_TIMEOUT * idle });
+                    }
+                }
+            }
+        };
+        // Without the query: it holds signatures of storage services.
+        let (host, path) = (url.authority(), url.path());
+        match &result {
+            Ok(response) => tracing::debug!("{method} {host}{path} → {}", response.status().as_u16()),
+            Err(error) => tracing::debug!("{method} {host}{path} → {error}"),
+        }
+        result
+    }
+}
+
+/// Refuses an address that is written as one, which no resolver sees.
+fn check_literal(at: &At, reach: Reach, url: &Url) -> Result<(), RemoteError> {
+    let host = url.host_str().unwrap_or_default();
+    match literal(host) {
+        Some(address) if !reach.permits(address) => {
+            let refused = RefusedAddress { host: address.to_string(), address };
+            Err(RemoteError::RefusedAddress { at: at.clone(), refused })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tls() -> Result<rustls::ClientConfig, RemoteError> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| RemoteError::Setup(error.to_string()))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Looks names up, and passes on the addresses that the reach permits.
+struct Resolver {
+    reach: Reach,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.reach;
+        Box::pin(async move {
+            let addresses = look_up(name.as_str()).await?;
+            let permitted = permitted(reach, name.as_str(), addresses)?;
+            let addresses: Addrs = Box::new(permitted.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+/// Keeps the addresses that the reach permits; an error where that is none of several.
+fn permitted(reach: Reach, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, RefusedAddress> {
+    let refused = addresses.iter().find(|address| !reach.permits(**address)).copied();
+    let permitted: Vec<IpAddr> = addresses.into_iter().filter(|address| reach.permits(*address)).collect();
+    match refused {
+        Some(address) if permitted.is_empty() => Err(RefusedAddress { host: host.to_owned(), address }),
+        _ => Ok(permitted),
+    }
+}
+
+/// Looks up a host's addresses. `localhost` is this machine whatever a name server says (RFC 6761, section 6.3).
+pub(super) async fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
+    if let Some(address) = literal(host) {
+        return Ok(vec![address]);
+    }
+    if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+}
+
+/// Returns the next bytes of a body; `None` at its end.
+pub(super) async fn next_chunk(at: &At, response: &mut Response) -> Result<Option<Bytes>, RemoteError> {
+    match tokio::time::timeout(IDLE_TIMEOUT, response.chunk()).await {
+        Ok(result) => result.map_err(|error| broken(at, error)),
+        Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: IDLE_TIMEOUT }),
+    }
+}
+
+/// Writes a limit as people read it: limits are round.
+pub(super) fn in_words(limit: u64) -> String {
+    match limit {
+        _ if limit >= 1 << 20 && limit.is_multiple_of(1 << 20) => format!("{} MiB", limit >> 20),
+        _ if limit >= 1 << 10 && limit.is_multiple_of(1 << 10) => format!("{} KiB", limit >> 10),
+        _ => format!("{limit} bytes"),
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub(super) async fn read_all(at: &At, response: Response, limit: u64) -> Result<Bytes, RemoteError> {
+    let too_large = || RemoteError::TooLarge { at: at.clone(), limit: in_words(limit) };
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let (body, whole) = read_up_to(at, response, limit).await?;
+    if whole { Ok(body) } else { Err(too_large()) }
+}
+
+/// Reads a body up to `limit` bytes, and says whether that was all of it.
+async fn read_up_to(at: &At, mut response: Response, limit: u64) -> Result<(Bytes, bool), RemoteError> {
+    let read = async {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = next_chunk(at, &mut response).await? {
+            let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(body.len());
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if chunk.len() > room {
+                return Ok((body.freeze(), false));
+            }
+        }
+        Ok((body.freeze(), true))
+    };
+    match tokio::time::timeout(SMALL_BODY_TIMEOUT, read).await {
+        Ok(result) => result,
+        Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: SMALL_BODY_TIMEOUT }),
+    }
+}
+
+/// Turns an answer that is no success into an error; `kind` is what a 404 says is not there.
+pub(super) async fn failure(at: &At, user: Option<&str>, response: Response, kind: &'static str) -> RemoteError {
+    let status = response.status();
+    let retry_after = super::retry::retry_after(response.headers());
+    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_text = media_type.is_some_and(|media_type| media_type.starts_with("text/plain"));
+    // What the registry says is for people only; where it cannot be read the status must do.
+    let body = read_up_to(at, response, MAX_ERROR_BODY).await.map(|(body, _)| body).unwrap_or_default();
+    let (at, user, answer) = (at.clone(), user.map(str::to_owned), answer(&body, is_text));
+    match status {
+        StatusCode::UNAUTHORIZED => RemoteError::Unauthorized { at, user, answer },
+        StatusCode::FORBIDDEN => RemoteError::Denied { at, user, answer },
+        StatusCode::NOT_FOUND => RemoteError::NotFound { at, kind },
+        StatusCode::TOO_MANY_REQUESTS => RemoteError::RateLimited { at, retry_after, answer },
+        status if status.is_server_error() => RemoteError::Server { at, status: status.as_u16(), answer },
+        status => RemoteError::Unexpected { at, status: status.as_u16(), answer },
+    }
+}
+
+/// Reads the registry's own words from an error's body (distribution-spec, "Error Codes"); what stands before the
+/// registry, or serves TLS where plain HTTP was spoken, says them in a line of text.
+fn answer(body: &[u8], is_text: bool) -> Answer {
+    let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) else {
+        let text = String::from_utf8_lossy(if is_text { body } else { &[] });
+        return Answer(clean(text.lines().next().unwrap_or_default()));
+    };
+    let first = envelope.errors.into_iter().next();
+    Answer(first.map_or_else(String::new, |error| {
+        let code = serde_json::to_value(&error.code).ok();
+        let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or_default();
+        clean(format!("{code}: {}", error.message).trim_matches([':', ' ']))
+    }))
+}
+
+/// Translates an error of the HTTP client; an address that was refused comes out as such.
+fn broken(at: &At, error: reqwest::Error) -> RemoteError {
+    let at = at.clone();
+    // The URL may hold a storage service's signature.
+    let error = error.without_url();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(this) = cause {
+        if let Some(refused) = this.downcast_ref::<RefusedAddress>() {
+            return RemoteError::RefusedAddress { at, refused: refused.clone() };
+        }
+        cause = this.source();
+    }
+    RemoteError::Unreachable { at, why: root(&error) }
+}
+
+/// Returns the innermost cause of an error, which says what happened; the outer ones say which layer noticed.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        text = this.to_string();
+        cause = this.source();
+    }
+    let words = text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words);
+    clean(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_permitted_addresses_are_passed_on() {
+        let [public, near]: [IpAddr; 2] = ["8.8.8.8", "127.0.0.1"].map(|text| text.parse().expect(text));
+        assert_eq!(permitted(Reach::Public, "x", vec![public, near]), Ok(vec![public]));
+        assert_eq!(permitted(Reach::Anywhere, "x", vec![public, near]), Ok(vec![public, near]));
+        assert_eq!(permitted(Reach::Public, "x", vec![]), Ok(vec![]));
+        let refused = RefusedAddress { host: "x".into(), address: near };
+        assert_eq!(permitted(Reach::Private, "x", vec![near]), Err(refused));
+    }
+
+    #[tokio::test]
+    async fn a_refused_name_is_told_from_one_that_is_not_there() {
+        let clients = Clients::new().expect("clients");
+        let at = At { registry: "r".into(), what: "w".into() };
+        for text in ["https://localhost:1/", "https://127.0.0.1:1/", "https://0x7f.1:1/", "https://[::ffff:7f00:1]:1/"]
+        {
+            let request = Request::new(http::Method::GET, Url::parse(text).expect(text));
+            let result = clients.exchange(&at, Reach::Private, request, &AtomicU64::new(0)).await;
+            assert!(matches!(result, Err(RemoteError::RefusedAddress { .. })), "{text}: {result:?}");
+        }
+        // The discard port: nobody listens there.
+        let request = Request::new(http::Method::GET, Url::parse("http://localhost:9/").expect("url"));
+        let result = clients.exchange(&at, Reach::Anywhere, request, &AtomicU64::new(0)).await;
+        assert!(matches!(result, Err(RemoteError::Unreachable { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn answers_in_words() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b"},{"code":"X"}]}"#;
+        assert_eq!(answer(body, false).to_string(), ": DENIED: no");
+        assert_eq!(answer(br#"{"errors":[{"code":"ODD_CODE"}]}"#, true).to_string(), ": ODD_CODE");
+        for body in ["", "{", "[]", r#"{"errors":[]}"#, "<html>"] {
+            assert_eq!(answer(body.as_bytes(), false).to_string(), "", "{body}");
+        }
+        assert_eq!(answer(b"page not found\n<more>", true).to_string(), ": page not found");
+    }
+}
