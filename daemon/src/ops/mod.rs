@@ -1,18 +1,45 @@
-//! The stories, one file each, read from top to bottom. Sees neither tonic nor axum.
+//! The stories, one file each, read from top to bottom.
+//!
+//! In comes what an inbound room has parsed; out goes a result or one error per story, which the room
+//! renders. Nothing here knows gRPC or HTTP.
 
 pub mod added;
+pub mod artifacts;
+pub mod checks;
+pub mod corruption;
+pub mod history;
+mod offered;
+pub mod pull;
+pub mod push;
+pub mod query;
 pub mod receive;
 pub mod serve;
+pub mod sign;
+pub mod status;
+pub mod tell;
+pub mod trust_change;
+pub mod trust_edit;
+pub mod verify;
+pub mod watch;
 
 use std::sync::Arc;
 
+use larder_core::glob::Glob;
+use larder_core::judge::judge_view;
+use larder_core::policy::TrustView;
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Repository};
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::GateMode;
-use crate::store::record::{Actor, Operation};
+use crate::remote::Remotes;
+use crate::store::record::{Actor, Cause, Corruption, Event, Operation, OperationKind};
 use crate::store::{Store, StoreError};
+use crate::transfer::Flights;
+use crate::trust::Folder;
+
+pub use tell::Teller;
 
 /// What every story works with. Cheap to clone.
 #[derive(Clone)]
@@ -21,21 +48,91 @@ pub struct Ctx {
     pub store: Store,
     /// The clock.
     pub clock: Arc<Clock>,
+    /// The trust folder.
+    pub trust: Folder,
+    /// The registries that can be reached.
+    pub remotes: Remotes,
     /// What the endpoint does with subjects that are not accepted.
     pub gate: GateMode,
+    /// The repositories under a registry's name into which the endpoint takes subjects.
+    pub push_to: Arc<[Glob]>,
+    /// How many blobs of one transfer move at once.
+    pub concurrency: usize,
+    /// The blobs that are being pulled right now.
+    pub flights: Flights,
+    /// Tells changes of verdicts, one telling at a time.
+    pub teller: Teller,
+    /// Signing appends to what is there: one at a time, so that none is lost.
+    pub signing: Arc<tokio::sync::Mutex<()>>,
+    /// What goes on after its caller has left: tellings of operations that are durable.
+    pub tasks: TaskTracker,
 }
 
 impl Ctx {
+    /// Returns under what is judged right now.
+    pub fn view(&self) -> TrustView {
+        self.trust.published().borrow().view.clone()
+    }
+
     /// Judges a subject now, under what is in force.
-    pub fn verdict(&self, _repository: &Repository, _digest: Digest) -> Verdict {
-        unimplemented!()
+    pub fn verdict(&self, repository: &Repository, digest: Digest) -> Verdict {
+        let view = self.view();
+        judge_view(&self.store.facts(), &view, repository, digest, self.clock.now())
     }
-    /// Says whether pushes of subjects are allowed into this repository: local ones, and those that `endpoint.push_to` lists.
-    pub fn may_push_to(&self, _repository: &Repository) -> bool {
-        unimplemented!()
+
+    /// Says whether pushes of subjects are allowed into this repository: local ones, and those that
+    /// `endpoint.push_to` lists.
+    pub fn may_push_to(&self, repository: &Repository) -> bool {
+        repository.is_local() || self.push_to.iter().any(|glob| glob.may_match(repository))
     }
-    /// Performs an operation: commits it, computes the checks that it made missing, tells the verdicts that changed. Returns its seq.
-    pub async fn perform(&self, _actor: Actor, _operation: Operation) -> Result<u64, StoreError> {
-        unimplemented!()
+
+    /// Performs an operation: commits it, computes the checks that it made missing, tells the
+    /// verdicts that changed. Returns its seq.
+    ///
+    /// Once it is durable, the rest is done whether or not the caller still waits.
+    ///
+    /// # Errors
+    /// Fails as the store's commit does; nothing was changed then.
+    pub async fn perform(&self, actor: Actor, operation: Operation) -> Result<u64, StoreError> {
+        let ctx = self.clone();
+        let performed = self.tasks.spawn(async move {
+            let cause = cause_of(&operation);
+            let affected = tell::affected_by(&operation);
+            let mut events = healed(&ctx, &operation);
+            events.push(Event::Operation(operation));
+            let records = ctx.store.commit(actor.clone(), events).await?;
+            let seq = records.last().map_or(0, |record| record.seq);
+            let affected = affected.with_children(&ctx);
+            if affected.subjects.is_empty() {
+                return Ok(seq);
+            }
+            checks::compute_for(&ctx, &affected.digests).await;
+            // The operation is done; a telling that fails is made up for by the next sweep.
+            if let Err(error) = ctx.teller.tell(&ctx, &actor, cause, affected.into()).await {
+                tracing::error!(%error, "verdicts could not be told");
+            }
+            Ok(seq)
+        });
+        performed.await.unwrap_or(Err(StoreError::Stopping))
     }
+}
+
+/// What was corrupt and is held again: content under `blobs/` was verified when it was written.
+fn healed(ctx: &Ctx, operation: &Operation) -> Vec<Event> {
+    let facts = ctx.store.facts();
+    let brought = operation.manifests.iter().map(|manifest| manifest.digest);
+    brought
+        .filter(|digest| facts.is_corrupt(*digest) && ctx.store.has(digest))
+        .map(|digest| Event::Corruption(Corruption { digest, corrupt: false }))
+        .collect()
+}
+
+fn cause_of(operation: &Operation) -> Cause {
+    let (code, words) = match operation.kind {
+        OperationKind::Pull => ("pulled", "was pulled"),
+        OperationKind::Push => ("pushed", "was pushed"),
+        OperationKind::Receive => ("received", "was written through the endpoint"),
+        OperationKind::Sign => ("signed", "was signed"),
+    };
+    Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

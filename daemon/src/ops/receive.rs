@@ -1,1 +1,241 @@
-//! What the endpoint writes.
+//! What the endpoint writes: uploaded blobs, and manifests, which become operations like any other.
+
+pub mod role;
+pub mod uploads;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use larder_core::artifact::{AttachedKind, is_foreign};
+use larder_core::manifest::{MAX_DEPTH, Manifest, ManifestError, is_index};
+use larder_core::{Digest, Reference, Repository};
+
+use super::serve::{self, Named};
+use super::{Ctx, added};
+use crate::store::StoreError;
+use crate::store::record::{Actor, AttachedTo, ManifestAdded, Operation, OperationKind, SubjectRole, TagMoved};
+use role::{Children, Role, RoleError};
+
+/// How many missing blobs an error names.
+const MAX_NAMED: usize = 10;
+
+/// A manifest that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its digest.
+    pub digest: Digest,
+    /// The digest that it was recorded as a referrer of, where its `subject` says so.
+    pub subject: Option<Digest>,
+    /// The seq of the operation.
+    pub seq: u64,
+}
+
+/// Says why a manifest is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// It is no manifest, or not the one that it was announced as.
+    #[error("{reference} is refused: {source}")]
+    Manifest {
+        /// What it was pushed as.
+        reference: Reference,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// It may not be here as what it is.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// It lists what is not here.
+    #[error("{reference} lists {count} blobs or manifests that were not pushed to {}: {}", reference.repository, list(.missing))]
+    Missing {
+        /// What it was pushed as.
+        reference: Reference,
+        /// How many are missing.
+        count: usize,
+        /// The first of them.
+        missing: Vec<Digest>,
+    },
+    /// It says another length of a blob than that has.
+    #[error("{reference} says that {digest} has {said} bytes; it has {actual}")]
+    Length {
+        /// What it was pushed as.
+        reference: Reference,
+        /// The blob.
+        digest: Digest,
+        /// What the manifest says.
+        said: u64,
+        /// What is true.
+        actual: u64,
+    },
+    /// Indexes list indexes too deep.
+    #[error("{0} nests indexes deeper than {MAX_DEPTH}")]
+    TooDeep(Reference),
+    /// The store failed.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+}
+
+impl From<StoreError> for ReceiveError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+fn list(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Takes in a manifest: stores its bytes, and performs the operation that makes it visible.
+///
+/// # Errors
+/// Fails where it is malformed, may not be in this repository, or lists what is not here; nothing is visible then.
+pub async fn manifest(
+    ctx: &Ctx,
+    actor: Actor,
+    repository: &Repository,
+    named: &Named,
+    announced: Option<&str>,
+    raw: Bytes,
+) -> Result<Received, ReceiveError> {
+    let reference = named.within(repository);
+    let parsed = match named {
+        Named::Tag(_) => Manifest::parse(raw, announced),
+        Named::Digest(digest) => Manifest::parse_as(raw, announced, *digest),
+    };
+    let manifest = parsed.map_err(|source| ReceiveError::Manifest { reference: reference.clone(), source })?;
+    let subject = manifest.subject().map(|descriptor| descriptor.digest);
+    let role = role::decide(repository, named, subject, ctx.may_push_to(repository))?;
+
+    let left_out = present(ctx, &reference, &manifest).await?;
+    nested(ctx, &reference, &manifest).await?;
+    store(ctx, &manifest).await?;
+
+    let mut manifests = children(ctx, repository, &manifest, &role).await?;
+    let attached = role.attached_to.map(|subject| AttachedTo {
+        subject,
+        kind: AttachedKind::of(&manifest),
+        tag: role.found_by_tag.clone(),
+    });
+    let described = added::describe(ctx, repository, &manifest, role.subject, attached, left_out).await?;
+    manifests.push(described);
+    let tags = match named {
+        Named::Tag(tag) => {
+            vec![TagMoved { repository: repository.clone(), tag: tag.clone(), old: None, new: Some(manifest.digest()) }]
+        }
+        Named::Digest(_) => Vec::new(),
+    };
+    let operation = Operation { kind: OperationKind::Receive, reference: reference.to_string(), manifests, tags };
+    let seq = ctx.perform(actor, operation).await?;
+    Ok(Received {
+        digest: manifest.digest(),
+        subject: subject.filter(|subject| role.attached_to == Some(*subject)),
+        seq,
+    })
+}
+
+/// Makes sure that all that a manifest lists is here: blobs in the store, manifests in the
+/// repository. Returns the layers that are not, because registries must not distribute them.
+async fn present(ctx: &Ctx, reference: &Reference, manifest: &Manifest) -> Result<Vec<Digest>, ReceiveError> {
+    let mut missing = Vec::new();
+    let mut left_out = Vec::new();
+    for descriptor in manifest.successors() {
+        let digest = descriptor.digest;
+        let length = ctx.store.length(&digest);
+        let mut here = length.is_some();
+        if here && manifest.is_index() {
+            let row = ctx.store.manifest_row(&reference.repository, digest).await?;
+            if let Some(row) = &row
+                && !descriptor.media_type.is_empty()
+                && row.media_type != descriptor.media_type
+            {
+                // Two readers would see two different things.
+                let (own, announced) = (row.media_type.clone(), descriptor.media_type.chars().take(120).collect());
+                let source = ManifestError::MediaTypeMismatch { own, announced };
+                return Err(ReceiveError::Manifest { reference: reference.clone(), source });
+            }
+            here = row.is_some();
+        }
+        match length {
+            Some(actual) if here && actual != descriptor.size => {
+                return Err(ReceiveError::Length {
+                    reference: reference.clone(),
+                    digest,
+                    said: descriptor.size,
+                    actual,
+                });
+            }
+            Some(_) if here => {}
+            _ if is_foreign(&descriptor.media_type) => left_out.push(digest),
+            _ => missing.push(digest),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(left_out);
+    }
+    let count = missing.len();
+    missing.truncate(MAX_NAMED);
+    Err(ReceiveError::Missing { reference: reference.clone(), count, missing })
+}
+
+/// Makes sure that indexes are not nested too deep. The levels below were pushed before, each as deep as it may be.
+async fn nested(ctx: &Ctx, reference: &Reference, manifest: &Manifest) -> Result<(), ReceiveError> {
+    let indexes = |manifest: &Manifest| -> BTreeSet<Digest> {
+        let may_be = |media_type: &str| media_type.is_empty() || is_index(media_type);
+        manifest.children().iter().filter(|child| may_be(&child.media_type)).map(|child| child.digest).collect()
+    };
+    let mut level = indexes(manifest);
+    for _ in 1..MAX_DEPTH {
+        let mut below = BTreeSet::new();
+        for digest in level {
+            if ctx.store.has(&digest) {
+                below.extend(indexes(&ctx.store.manifest(&digest).await?));
+            }
+        }
+        if below.is_empty() {
+            return Ok(());
+        }
+        level = below;
+    }
+    Err(ReceiveError::TooDeep(reference.clone()))
+}
+
+async fn store(ctx: &Ctx, manifest: &Manifest) -> Result<(), StoreError> {
+    if matches!(manifest.digest(), Digest::Sha256(_)) {
+        return ctx.store.put(manifest.raw().clone()).await.map(drop);
+    }
+    let length = manifest.raw().len() as u64;
+    let mut ingest = ctx.store.ingest(Some((manifest.digest(), Some(length)))).await?;
+    ingest.write(manifest.raw().clone()).await?;
+    ingest.commit(None).await.map(drop)
+}
+
+/// Describes the children of an index that do not have yet the role which the index gives them.
+async fn children(
+    ctx: &Ctx,
+    repository: &Repository,
+    manifest: &Manifest,
+    role: &Role,
+) -> Result<Vec<ManifestAdded>, StoreError> {
+    let mut described = Vec::new();
+    let mut seen = BTreeSet::new();
+    for child in manifest.children() {
+        if !seen.insert(child.digest) {
+            continue;
+        }
+        let Some(row) = ctx.store.manifest_row(repository, child.digest).await? else { continue };
+        let (subject, attached_to) = match role.children {
+            Children::Subjects if row.subject.is_none() => (Some(SubjectRole::Child), None),
+            Children::Attached(to) if row.subject.is_none() && row.attached.is_none() => (None, Some(to)),
+            Children::Subjects | Children::Attached(_) | Children::AsTheyAre => continue,
+        };
+        let child = ctx.store.manifest(&child.digest).await?;
+        let attached = attached_to.map(|subject| AttachedTo { subject, kind: AttachedKind::of(&child), tag: None });
+        described.push(added::describe(ctx, repository, &child, subject, attached, row.left_out).await?);
+    }
+    Ok(described)
+}
+
+/// Says whether a blob may be taken over from another repository without its bytes: only where
+/// the client could read it there.
+pub async fn may_mount(ctx: &Ctx, from: &Repository, digest: Digest) -> bool {
+    serve::open(ctx, from, digest).await.is_ok()
+}

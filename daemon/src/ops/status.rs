@@ -1,0 +1,58 @@
+//! How the daemon is.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::Ctx;
+use crate::config::GateMode;
+use crate::trust::Published;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The home.
+    pub home: PathBuf,
+    /// The socket.
+    pub socket: PathBuf,
+    /// The endpoint's address; `None` where it is off.
+    pub endpoint: Option<std::net::SocketAddr>,
+    /// The trust folder.
+    pub trust_folder: PathBuf,
+    /// When it was started.
+    pub started: Timestamp,
+    /// What was mended at start, as lines for people.
+    pub recovered: Vec<String>,
+}
+
+/// How the daemon is right now.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What the endpoint does with subjects that are not accepted.
+    pub gate: GateMode,
+    /// The journal's last seq.
+    pub seq: u64,
+    /// Why nothing can be written.
+    pub read_only: Option<String>,
+    /// How far the index is rebuilt: done and total.
+    pub rebuilding: Option<(u64, u64)>,
+    /// How the trust folder is.
+    pub trust: Published,
+    /// How many subjects are held.
+    pub subjects: u64,
+}
+
+/// Says how the daemon is.
+pub fn status(ctx: &Ctx) -> Status {
+    let seq = *ctx.store.head().borrow();
+    let read_only = ctx.store.read_only().borrow().clone();
+    let trust = ctx.trust.published().borrow().clone();
+    Status {
+        gate: ctx.gate,
+        seq,
+        read_only,
+        rebuilding: ctx.store.rebuilding(),
+        trust,
+        subjects: ctx.store.facts().len() as u64,
+    }
+}

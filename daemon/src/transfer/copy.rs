@@ -1,0 +1,88 @@
+//! Copies what the sink lacks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use larder_core::Descriptor;
+
+use super::{BlobStream, Flights, Sink, Source, TransferError};
+
+/// How far a copy is, in bytes of blobs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// What has moved.
+    pub done: AtomicU64,
+    /// What has to move.
+    pub total: AtomicU64,
+    /// What was there already.
+    pub present: AtomicU64,
+}
+
+/// What a copy moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes of blobs, and of the manifests that moved after them.
+    pub bytes: u64,
+    /// Blobs.
+    pub blobs: u32,
+    /// Bytes of blobs that were there.
+    pub present: u64,
+}
+
+/// Copies the blobs that the sink lacks, at most `concurrency` at once and each once.
+///
+/// # Errors
+/// Fails with the first error; blobs that were copied stay, unreachable until an operation names them.
+pub async fn copy_blobs(
+    source: &impl Source,
+    sink: &impl Sink,
+    blobs: &[Descriptor],
+    flights: &Flights,
+    concurrency: usize,
+    progress: &Arc<Progress>,
+) -> Result<Moved, TransferError> {
+    let lacking: Vec<(Descriptor, bool)> = stream::iter(blobs.to_vec())
+        .map(|blob| async move {
+            let has = sink.has_blob(&blob).await?;
+            Ok::<_, TransferError>((blob, !has))
+        })
+        .buffered(concurrency.max(1))
+        .try_collect()
+        .await?;
+    let mut moved = Moved::default();
+    let mut to_move = Vec::new();
+    for (blob, lacks) in lacking {
+        if lacks {
+            progress.total.fetch_add(blob.size, Ordering::Relaxed);
+            to_move.push(blob);
+        } else {
+            progress.present.fetch_add(blob.size, Ordering::Relaxed);
+            moved.present = moved.present.saturating_add(blob.size);
+        }
+    }
+    let copied: Vec<u64> = stream::iter(to_move)
+        .map(|blob| async move {
+            let copy = async {
+                let bytes = counted(source.blob(&blob).await?, Arc::clone(progress));
+                sink.put_blob(&blob, bytes).await
+            };
+            let ran = flights.run(blob.digest, copy).await?;
+            Ok::<_, TransferError>(if ran { blob.size } else { 0 })
+        })
+        .buffer_unordered(concurrency.max(1))
+        .try_collect()
+        .await?;
+    moved.blobs = u32::try_from(copied.len()).unwrap_or(u32::MAX);
+    moved.bytes = copied.iter().fold(0, |sum, size| sum.saturating_add(*size));
+    Ok(moved)
+}
+
+/// Counts bytes as they pass.
+fn counted(bytes: BlobStream, progress: Arc<Progress>) -> BlobStream {
+    bytes
+        .inspect_ok(move |chunk| {
+            progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        })
+        .boxed()
+}

@@ -1,0 +1,134 @@
+//! A registry as source and sink.
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use larder_core::artifact::DigestTag;
+use larder_core::manifest::Manifest;
+use larder_core::{Descriptor, Digest};
+
+use super::plan::is_fetchable;
+use super::{AttachedList, BlobStream, Found, Side, Sink, Source, TransferError};
+use crate::remote::{RemoteError, RemoteRepository};
+use crate::store::Store;
+
+/// The most referrers of one subject that are followed; beyond, they are counted and left.
+const MAX_REFERRERS: usize = 2000;
+/// How many of a subject's attached manifests may be asked for at once.
+const CONCURRENCY: usize = 8;
+
+/// A repository at a registry, as source. What the store holds is read there: a manifest never moves twice.
+pub struct RemoteSource<'a> {
+    /// The repository.
+    pub repository: &'a RemoteRepository,
+    /// The store that may hold some of it.
+    pub store: &'a Store,
+}
+
+fn from_source(source: RemoteError) -> TransferError {
+    TransferError::Remote { side: Side::Source, source }
+}
+
+fn to_destination(source: RemoteError) -> TransferError {
+    TransferError::Remote { side: Side::Destination, source }
+}
+
+impl RemoteSource<'_> {
+    /// Finds the manifest under one of cosign's tags.
+    async fn tagged(&self, tag: DigestTag) -> Result<(Option<Found>, Option<String>), TransferError> {
+        let Some(tag) = tag.tag() else { return Ok((None, None)) };
+        let Some(resolved) = self.repository.resolve(&tag).await.map_err(from_source)? else {
+            return Ok((None, Some(format!("{}: none", shown(tag.as_str())))));
+        };
+        let manifest = match resolved.manifest {
+            Some(manifest) => Some(manifest),
+            None => self.manifest(&resolved.digest).await?,
+        };
+        let line = match &manifest {
+            Some(manifest) => format!("{}: {}", shown(tag.as_str()), manifest.layers().len()),
+            None => format!("{}: moved meanwhile", shown(tag.as_str())),
+        };
+        Ok((manifest.map(|manifest| Found { manifest, tag: Some(tag) }), Some(line)))
+    }
+
+    async fn referrer(&self, descriptor: Descriptor) -> Result<(Option<Found>, Option<String>), TransferError> {
+        if !is_fetchable(&descriptor) {
+            return Ok((None, Some(format!("{}: not a manifest that Larder reads", descriptor.digest.short()))));
+        }
+        Ok(match self.manifest(&descriptor.digest).await? {
+            Some(manifest) => (Some(Found { manifest, tag: None }), None),
+            None => (None, Some(format!("{}: listed, but gone", descriptor.digest.short()))),
+        })
+    }
+}
+
+/// Shortens the digest in a tag.
+fn shown(tag: &str) -> String {
+    match tag.split_once('-') {
+        Some((algorithm, rest)) if rest.len() > 20 => {
+            let suffix = rest.split_once('.').map_or(String::new(), |(_, suffix)| format!(".{suffix}"));
+            format!("{algorithm}-{}…{suffix}", rest.chars().take(12).collect::<String>())
+        }
+        _ => tag.to_owned(),
+    }
+}
+
+impl Source for RemoteSource<'_> {
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, TransferError> {
+        if self.store.has(digest) {
+            // A held manifest that cannot be read any more is fetched again.
+            if let Ok(manifest) = self.store.manifest(digest).await {
+                return Ok(Some(manifest));
+            }
+        }
+        self.repository.manifest(digest).await.map_err(from_source)
+    }
+
+    async fn attached(&self, subject: &Digest) -> Result<AttachedList, TransferError> {
+        let referrers = self.repository.referrers(subject).await.map_err(from_source)?;
+        let mut list = AttachedList { found: Vec::new(), looked_at: referrers.looked_at };
+        if referrers.descriptors.len() > MAX_REFERRERS {
+            let beyond = referrers.descriptors.len() - MAX_REFERRERS;
+            list.looked_at.push(format!("{beyond} referrers beyond the first {MAX_REFERRERS} are left"));
+        }
+        let referrers = stream::iter(referrers.descriptors.into_iter().take(MAX_REFERRERS))
+            .map(|descriptor| self.referrer(descriptor))
+            .buffered(CONCURRENCY);
+        let tags = DigestTag::COSIGN.map(|suffix| DigestTag { digest: *subject, suffix });
+        let tags = stream::iter(tags).map(|tag| self.tagged(tag)).buffered(CONCURRENCY);
+        let all: Vec<_> = referrers.chain(tags).try_collect().await?;
+        for (found, line) in all {
+            list.found.extend(found);
+            list.looked_at.extend(line);
+        }
+        Ok(list)
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream, TransferError> {
+        let stream = self.repository.blob(descriptor).await.map_err(from_source)?;
+        Ok(stream.map_err(from_source).boxed())
+    }
+}
+
+/// A repository at a registry, as sink.
+pub struct RemoteSink<'a> {
+    /// The repository.
+    pub repository: &'a RemoteRepository,
+}
+
+impl Sink for RemoteSink<'_> {
+    async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, TransferError> {
+        self.repository.has_blob(&descriptor.digest).await.map_err(to_destination)
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, bytes: BlobStream) -> Result<(), TransferError> {
+        let bytes = bytes.map_err(std::io::Error::other).boxed();
+        self.repository.push_blob(descriptor, bytes).await.map_err(to_destination)
+    }
+
+    async fn put_manifest(&self, manifest: &Manifest) -> Result<bool, TransferError> {
+        if self.repository.has_manifest(&manifest.digest()).await.map_err(to_destination)? {
+            return Ok(false);
+        }
+        self.repository.push_manifest(manifest, None).await.map_err(to_destination)?;
+        Ok(true)
+    }
+}
