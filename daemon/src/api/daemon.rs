@@ -1,0 +1,48 @@
+//! `larder.v1.Daemon`.
+
+use std::sync::Arc;
+
+use larder_proto::v1;
+use larder_proto::v1::daemon_server::Daemon;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::convert::{gate_mode, timestamp, trust_health};
+use crate::ops::Ctx;
+use crate::ops::status::{Process, status};
+
+pub(super) struct Service {
+    pub(super) ctx: Ctx,
+    pub(super) process: Arc<Process>,
+    pub(super) cancel: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl Daemon for Service {
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = status(&self.ctx);
+        Ok(Response::new(v1::GetStatusResponse {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            home: self.process.home.display().to_string(),
+            socket: self.process.socket.display().to_string(),
+            endpoint: self.process.endpoint.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+            gate: gate_mode(status.gate).to_owned(),
+            started: Some(timestamp(self.process.started)),
+            seq: status.seq,
+            read_only: status.read_only.unwrap_or_default(),
+            rebuild: status.rebuilding.map(|(done, total)| v1::Rebuild { done, total }),
+            trust: Some(trust_health(&status.trust, &self.process.trust_folder)),
+            subjects: status.subjects,
+            recovered: self.process.recovered.clone(),
+        }))
+    }
+
+    async fn stop(&self, _request: Request<v1::StopRequest>) -> Result<Response<v1::StopResponse>, Status> {
+        self.cancel.cancel();
+        Ok(Response::new(v1::StopResponse {}))
+    }
+}

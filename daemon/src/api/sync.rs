@@ -1,0 +1,272 @@
+//! `larder.v1.Sync`.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use larder_core::manifest::is_index;
+use larder_core::{Platform, Reference};
+use larder_proto::v1;
+use larder_proto::v1::sync_event::Event;
+use larder_proto::v1::sync_server::Sync;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::status::ApiError;
+use super::{actor, convert};
+use crate::ops::Ctx;
+use crate::ops::pull::{AttachedCounts, Keep, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, pull};
+use crate::ops::push::{Pushed, Step as PushStep, push};
+use crate::store::record::Actor;
+
+/// How often a transfer says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How many events may wait for a slow client.
+const EVENTS: usize = 64;
+/// The most references of one pull.
+const MAX_REFERENCES: usize = 10_000;
+
+pub(super) struct Service {
+    pub(super) ctx: Ctx,
+    pub(super) cancel: CancellationToken,
+}
+
+type Events = mpsc::Sender<Result<v1::SyncEvent, Status>>;
+
+#[tonic::async_trait]
+impl Sync for Service {
+    type PullStream = ReceiverStream<Result<v1::SyncEvent, Status>>;
+    type PushStream = ReceiverStream<Result<v1::SyncEvent, Status>>;
+
+    async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<Self::PullStream>, Status> {
+        let actor = actor(&request, "pull");
+        let request = request.into_inner();
+        let options = options(&request)?;
+        if request.references.is_empty() || request.references.len() > MAX_REFERENCES {
+            let message = format!("a pull takes 1 to {MAX_REFERENCES} references");
+            return Err(ApiError::invalid("invalid-argument", message).into());
+        }
+        let (events, stream) = mpsc::channel(EVENTS);
+        let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
+        self.ctx.tasks.spawn(async move {
+            let all = pull_all(&ctx, &actor, &request.references, &options, &events);
+            tokio::select! {
+                () = all => {}
+                // The client left: what was under way is dropped, and the store is as it was.
+                () = events.closed() => {}
+                () = cancel.cancelled() => stopping(&events).await,
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn push(&self, request: Request<v1::PushRequest>) -> Result<Response<Self::PushStream>, Status> {
+        let actor = actor(&request, "push");
+        let request = request.into_inner();
+        let source: Reference = request.source.parse().map_err(ApiError::from)?;
+        let destination: Option<Reference> = match request.destination.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(ApiError::from)?),
+        };
+        let (events, stream) = mpsc::channel(EVENTS);
+        let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
+        self.ctx.tasks.spawn(async move {
+            let reporter = Reporter::new(&request.source, &events);
+            let on_step = |step| reporter.push_step(step);
+            let pushed = reporter.during(push(&ctx, actor, &source, destination.as_ref(), &on_step));
+            tokio::select! {
+                pushed = pushed => match pushed {
+                    Ok(pushed) => reporter.send(Event::Finished(pushed_event(pushed))).await,
+                    Err(error) => reporter.fail(error).await,
+                },
+                () = events.closed() => {}
+                () = cancel.cancelled() => stopping(&events).await,
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+async fn stopping(events: &Events) {
+    // A client that has gone needs no answer.
+    let _ = events.send(Err(ApiError::unavailable("stopping", "larderd is stopping").into())).await;
+}
+
+fn options(request: &v1::PullRequest) -> Result<PullOptions, Status> {
+    let selection = match request.platform.as_str() {
+        "all" => Selection::All,
+        "" => Selection::Platform(host_platform()),
+        text => Selection::Platform(text.parse().map_err(|error: larder_core::descriptor::PlatformError| {
+            ApiError::invalid("invalid-platform", error.to_string())
+        })?),
+    };
+    Ok(PullOptions { selection, keep: if request.verified { Keep::Accepted } else { Keep::All } })
+}
+
+/// Returns what images for this machine are called: containers run Linux, whatever the host does.
+fn host_platform() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
+}
+
+async fn pull_all(ctx: &Ctx, actor: &Actor, references: &[String], options: &PullOptions, events: &Events) {
+    for text in references {
+        let reporter = Reporter::new(text, events);
+        let reference: Reference = match text.parse() {
+            Ok(reference) => reference,
+            Err(error) => {
+                reporter.send(failed(ApiError::from(error))).await;
+                continue;
+            }
+        };
+        let on_step = |step| reporter.pull_step(step);
+        let pulled = reporter.during(pull(ctx, actor.clone(), &reference, options, &on_step)).await;
+        match pulled {
+            Ok(pulled) => reporter.send(Event::Finished(pulled_event(pulled))).await,
+            Err(error) => reporter.fail(error).await,
+        }
+    }
+}
+
+/// Reports on one reference.
+struct Reporter<'a> {
+    reference: &'a str,
+    events: &'a Events,
+    /// Set when blobs begin to move; read by the ticks.
+    progress: Mutex<Option<Arc<Progress>>>,
+    /// Set by steps, sent before the next tick: a step itself cannot wait.
+    resolved: Mutex<Option<v1::Resolved>>,
+    stepped: tokio::sync::Notify,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(reference: &'a str, events: &'a Events) -> Self {
+        let stepped = tokio::sync::Notify::new();
+        Self { reference, events, progress: Mutex::default(), resolved: Mutex::default(), stepped }
+    }
+
+    async fn send(&self, event: Event) {
+        // Where the client has gone, the caller notices by itself.
+        let _ = self.events.send(Ok(v1::SyncEvent { reference: self.reference.to_owned(), event: Some(event) })).await;
+    }
+
+    async fn fail(&self, error: impl Into<ApiError>) {
+        self.send(failed(error.into())).await;
+    }
+
+    /// Runs a transfer and reports how far it is meanwhile.
+    async fn during<T>(&self, transfer: impl Future<Output = T>) -> T {
+        tokio::pin!(transfer);
+        let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+        loop {
+            let done = tokio::select! {
+                done = &mut transfer => Some(done),
+                () = self.stepped.notified() => None,
+                _ = ticks.tick() => None,
+            };
+            self.report().await;
+            if let Some(done) = done {
+                return done;
+            }
+        }
+    }
+
+    async fn report(&self) {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(resolved) = resolved {
+            self.send(Event::Resolved(resolved)).await;
+        }
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(progress) = progress {
+            self.send(Event::Progress(v1::Progress {
+                bytes_done: progress.done.load(Ordering::Relaxed),
+                bytes_total: progress.total.load(Ordering::Relaxed),
+                bytes_present: progress.present.load(Ordering::Relaxed),
+            }))
+            .await;
+        }
+    }
+
+    fn resolved(&self, resolved: v1::Resolved) {
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolved);
+        self.stepped.notify_one();
+    }
+
+    fn copying(&self, progress: Arc<Progress>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
+    fn pull_step(&self, step: Step) {
+        match step {
+            Step::Copying(progress) => self.copying(progress),
+            Step::Resolved { repository, tag, digest, media_type, platforms, left_out } => {
+                let platforms = if is_index(media_type) { platforms } else { Vec::new() };
+                self.resolved(v1::Resolved {
+                    repository: repository.to_string(),
+                    tag: tag.map(|tag| tag.to_string()).unwrap_or_default(),
+                    digest: digest.to_string(),
+                    media_type: media_type.to_owned(),
+                    platforms: platforms.iter().map(ToString::to_string).collect(),
+                    left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
+                });
+            }
+        }
+    }
+
+    fn push_step(&self, step: PushStep) {
+        match step {
+            PushStep::Copying(progress) => self.copying(progress),
+            PushStep::Resolved { repository, tag, digest, media_type } => self.resolved(v1::Resolved {
+                repository: repository.to_string(),
+                tag: tag.map(|tag| tag.to_string()).unwrap_or_default(),
+                digest: digest.to_string(),
+                media_type: media_type.to_owned(),
+                platforms: Vec::new(),
+                left_out: 0,
+            }),
+        }
+    }
+}
+
+fn failed(error: ApiError) -> Event {
+    let ApiError { reason, message, hint, .. } = error;
+    Event::Failed(v1::Failed { reason: reason.to_owned(), message, hint: hint.unwrap_or_default() })
+}
+
+fn finished(moved: Moved, manifests: u32, attached: AttachedCounts) -> v1::Finished {
+    v1::Finished {
+        bytes_moved: moved.bytes,
+        blobs_moved: moved.blobs,
+        manifests_moved: manifests,
+        bytes_present: moved.present,
+        signatures: attached.signatures,
+        attestations: attached.attestations,
+        sboms: attached.sboms,
+        others: attached.others,
+        looked_at: Vec::new(),
+        verdict: None,
+        seq: 0,
+    }
+}
+
+fn pulled_event(pulled: Pulled) -> v1::Finished {
+    let (verdict, seq) = match &pulled.outcome {
+        Outcome::Held { answer, seq } => (convert::answer(answer), *seq),
+        Outcome::Rejected(held, verdict) => (convert::offered(held, verdict), 0),
+    };
+    let finished = finished(pulled.moved, pulled.manifests, pulled.attached);
+    v1::Finished { looked_at: pulled.looked_at, verdict: Some(verdict), seq, ..finished }
+}
+
+fn pushed_event(pushed: Pushed) -> v1::Finished {
+    v1::Finished { seq: pushed.seq, ..finished(pushed.moved, pushed.manifests, pushed.attached) }
+}
