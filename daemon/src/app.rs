@@ -1,1 +1,170 @@
-//! app
+//! Config → app → running: opens everything in order, runs it under one token, closes it in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder_core::policy::TrustFiles;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api;
+use crate::api::peer::Listener;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ops::status::Process;
+use crate::ops::{Ctx, Teller, checks, corruption, trust_change};
+use crate::registry;
+use crate::remote::Remotes;
+use crate::store::Store;
+use crate::transfer::Flights;
+use crate::trust::{Condition, Folder};
+
+/// How long what is under way may take to end when the daemon stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a start waits for the trust folder, for missing checks and for the look-up index.
+const READY: Duration = Duration::from_secs(2);
+/// How often it looks whether the index is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// The longest that a trust set may be as one blob.
+const MAX_TRUST_BYTES: u64 = 1 << 30;
+
+/// A daemon that holds its home and its sockets, and does not serve yet.
+pub struct App {
+    ctx: Ctx,
+    process: Arc<Process>,
+    peers: Listener,
+    endpoint: Option<(TcpListener, registry::access::Access)>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Opens the home, begins to watch the trust folder, and binds the sockets.
+    ///
+    /// # Errors
+    /// Fails where the home is held by another daemon or cannot be read, or an address is taken; nothing is damaged.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let clock = Arc::new(Clock::default());
+        let started = clock.now();
+        let (home, opening) = (config.home.clone(), Arc::clone(&clock));
+        let (store, recovered) =
+            tokio::task::spawn_blocking(move || Store::open(&home, opening)).await.context("opening the home")??;
+        for line in &recovered {
+            tracing::warn!("{line}");
+        }
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let last = last_trust(&store).await;
+        let (trust, settled) = Folder::watch(config.trust_folder.clone(), last, cancel.clone(), &tasks);
+        let remotes = Remotes::new(config.registries.clone()).context("setting up the registry client")?;
+        let ctx = Ctx {
+            store,
+            clock,
+            trust,
+            remotes,
+            gate: config.gate,
+            push_to: config.endpoint.push_to.into(),
+            concurrency: config.concurrency,
+            flights: Flights::default(),
+            teller: Teller::default(),
+            signing: Arc::default(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(trust_change::follow(ctx.clone(), settled, cancel.clone()));
+        if let Some(corrupt) = ctx.store.corrupt() {
+            tasks.spawn(corruption::follow(ctx.clone(), corrupt, cancel.clone()));
+        }
+        ready(&ctx).await;
+        let peers = Listener::bind(&config.socket)?;
+        let endpoint = match config.endpoint.address {
+            Some(address) => {
+                let listener = TcpListener::bind(address).await.with_context(|| {
+                    format!("the endpoint cannot listen on {address}; LARDER_ENDPOINT=off or =127.0.0.1:0 goes without")
+                })?;
+                let access = registry::access::Access::open(&config.home, &config.endpoint.hosts)?;
+                Some((listener, access))
+            }
+            None => None,
+        };
+        let process = Process {
+            home: config.home,
+            socket: config.socket,
+            endpoint: endpoint.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+            trust_folder: config.trust_folder,
+            started,
+            recovered,
+        };
+        Ok(Self { ctx, process: Arc::new(process), peers, endpoint, cancel, tasks })
+    }
+
+    /// Serves until a signal or a client stops it, then ends what is under way and writes a snapshot.
+    ///
+    /// # Errors
+    /// Fails where a server fails, or the last snapshot cannot be written.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { ctx, process, peers, endpoint, cancel, tasks } = self;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tasks.spawn(api::serve(peers, ctx.clone(), Arc::clone(&process), cancel.clone()));
+        if let Some((listener, access)) = endpoint {
+            tasks.spawn(registry::serve(listener, ctx.clone(), access, cancel.clone()));
+        }
+        tracing::info!(
+            home = %process.home.display(),
+            socket = %process.socket.display(),
+            endpoint = process.endpoint.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+            "larderd {} serves",
+            env!("CARGO_PKG_VERSION")
+        );
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = cancel.cancelled() => {}
+        }
+        tracing::info!("stopping");
+        cancel.cancel();
+        tasks.close();
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+            tracing::warn!("something did not end within {} s; it is left behind", GRACE.as_secs());
+        }
+        tokio::task::spawn_blocking(move || ctx.store.close()).await.context("closing the store")??;
+        Ok(())
+    }
+}
+
+/// Waits a moment until the trust folder is known, and the checks and the index are there: what a small daemon says
+/// first is no *pending*.
+async fn ready(ctx: &Ctx) {
+    let known = async {
+        let mut published = ctx.trust.published();
+        let is_known = |condition| !matches!(condition, Condition::Starting | Condition::Unsettled);
+        // The sender lives as long as the folder, which the context holds.
+        let _ = published.wait_for(|published| is_known(published.condition)).await;
+        checks::compute_all(ctx, &checks::anchors_of(&ctx.view())).await;
+        while ctx.store.rebuilding().is_some() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(READY, known).await.is_err() {
+        tracing::info!("serving before everything is there; what rests on it is pending meanwhile");
+    }
+}
+
+/// Reads the set last put in force; a restart judges under it until the folder has been read.
+async fn last_trust(store: &Store) -> Option<(TrustFiles, larder_core::Digest, jiff::Timestamp)> {
+    let (set, since, _) = store.trust_in_force()?;
+    let files = match store.read(&set, MAX_TRUST_BYTES).await {
+        Ok(blob) => TrustFiles::from_blob(&blob).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match files {
+        Ok(files) => Some((files, set, since)),
+        Err(error) => {
+            tracing::error!(%set, error, "the trust set last in force cannot be read; everything is pending until the folder has been");
+            None
+        }
+    }
+}

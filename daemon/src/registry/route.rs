@@ -1,0 +1,255 @@
+//! What a request asks for: its method, path and query, parsed once.
+
+use http::Method;
+use larder_core::digest::DigestError;
+use larder_core::reference::ReferenceError;
+use larder_core::{Digest, Repository, Tag};
+
+use crate::ops::serve::Named;
+
+/// The most bytes that a path with its query may have.
+const MAX_URI: usize = 8 * 1024;
+
+/// A parsed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// What is asked for.
+    pub(super) call: Call,
+    /// The parameters that came with it.
+    pub(super) query: Query,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// `GET /v2/`
+    Version,
+    /// Something in a repository.
+    In {
+        /// The repository.
+        repository: Repository,
+        /// Its name as the client wrote it; locations repeat it.
+        name: String,
+        /// What in it.
+        what: What,
+    },
+}
+
+/// Something in a repository, with what is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// `GET`, `HEAD …/manifests/REFERENCE`
+    ReadManifest(Named),
+    /// `PUT …/manifests/REFERENCE`
+    WriteManifest(Named),
+    /// `GET`, `HEAD …/blobs/DIGEST`
+    ReadBlob(Digest),
+    /// `GET …/tags/list`
+    Tags,
+    /// `GET …/referrers/DIGEST`
+    Referrers(Digest),
+    /// `POST …/blobs/uploads/`
+    BeginUpload,
+    /// `GET …/blobs/uploads/ID`
+    UploadStatus(String),
+    /// `PATCH …/blobs/uploads/ID`
+    Append(String),
+    /// `PUT …/blobs/uploads/ID?digest=`
+    Finish(String),
+    /// `DELETE …/blobs/uploads/ID`
+    CancelUpload(String),
+}
+
+/// Why a request has no meaning here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RouteError {
+    /// No such path in the distribution-spec.
+    NoSuchPath,
+    /// The path is there, the method is not served: deleting, mostly.
+    Unsupported(&'static str),
+    /// The path is there and takes other methods.
+    Method(&'static str),
+    /// The repository's name.
+    Name(ReferenceError),
+    /// A tag.
+    Tag(ReferenceError),
+    /// A digest.
+    Digest(DigestError),
+    /// The path is too long.
+    TooLong,
+}
+
+impl Route {
+    /// Parses a request line.
+    pub(super) fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+        if path.len() + query.map_or(0, str::len) > MAX_URI {
+            return Err(RouteError::TooLong);
+        }
+        let query = Query::parse(query.unwrap_or_default());
+        let rest = path.strip_prefix("/v2").ok_or(RouteError::NoSuchPath)?;
+        if rest.is_empty() || rest == "/" {
+            return match *method {
+                Method::GET | Method::HEAD => Ok(Self { call: Call::Version, query }),
+                _ => Err(RouteError::Method("GET, HEAD")),
+            };
+        }
+        let rest = rest.strip_prefix('/').ok_or(RouteError::NoSuchPath)?;
+        let (name, what) = what(method, rest)?;
+        let repository = Repository::from_endpoint_path(name).map_err(RouteError::Name)?;
+        Ok(Self { call: Call::In { repository, name: name.to_owned(), what }, query })
+    }
+}
+
+/// Cuts a path into the repository's name and the thing in it, from the end, for names have slashes.
+fn what<'a>(method: &Method, path: &'a str) -> Result<(&'a str, What), RouteError> {
+    let (rest, last) = path.rsplit_once('/').ok_or(RouteError::NoSuchPath)?;
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    if let Some(name) = rest.strip_suffix("/blobs/uploads") {
+        let id = || last.to_owned();
+        let what = match *method {
+            Method::POST if last.is_empty() => What::BeginUpload,
+            _ if last.is_empty() => return Err(RouteError::Method("POST")),
+            Method::GET => What::UploadStatus(id()),
+            Method::PATCH => What::Append(id()),
+            Method::PUT => What::Finish(id()),
+            Method::DELETE => What::CancelUpload(id()),
+            _ => return Err(RouteError::Method("GET, PATCH, PUT, DELETE")),
+        };
+        return Ok((name, what));
+    }
+    if let Some(name) = rest.strip_suffix("/manifests") {
+        let named = || named(last);
+        let what = match *method {
+            Method::PUT => What::WriteManifest(named()?),
+            Method::DELETE => return Err(RouteError::Unsupported("manifests and tags")),
+            _ if read => What::ReadManifest(named()?),
+            _ => return Err(RouteError::Method("GET, HEAD, PUT")),
+        };
+        return Ok((name, what));
+    }
+    let (name, kind) = rest.rsplit_once('/').ok_or(RouteError::NoSuchPath)?;
+    let digest = || last.parse::<Digest>().map_err(RouteError::Digest);
+    let what = match (kind, last) {
+        // Docker's clients also write the upload path without its last slash.
+        ("blobs", "uploads") if *method == Method::POST => What::BeginUpload,
+        ("blobs", _) if *method == Method::DELETE => return Err(RouteError::Unsupported("blobs")),
+        ("blobs", _) if read => What::ReadBlob(digest()?),
+        ("tags", "list") if *method == Method::GET => What::Tags,
+        ("referrers", _) if *method == Method::GET => What::Referrers(digest()?),
+        ("blobs", _) => return Err(RouteError::Method("GET, HEAD")),
+        ("tags", "list") | ("referrers", _) => return Err(RouteError::Method("GET")),
+        _ => return Err(RouteError::NoSuchPath),
+    };
+    Ok((name, what))
+}
+
+fn named(text: &str) -> Result<Named, RouteError> {
+    if text.contains(':') {
+        text.parse().map(Named::Digest).map_err(RouteError::Digest)
+    } else {
+        text.parse::<Tag>().map(Named::Tag).map_err(RouteError::Tag)
+    }
+}
+
+/// The parameters of a query, decoded; of a repeated one the first counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        let pair = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            Some((decode(key)?, decode(value)?))
+        };
+        Self(text.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect())
+    }
+
+    /// Returns a parameter.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Decodes a form's percent encoding; `+` stays, for media types have it and clients forget to encode it.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut nibble = || char::from(rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (high, low) = (nibble()?, nibble()?);
+        bytes.push(high << 4 | low);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Encodes what goes into a query of ours.
+pub(super) fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: Method, path: &str) -> Result<(String, What), RouteError> {
+        match Route::parse(&method, path, None)?.call {
+            Call::In { repository, what, .. } => Ok((repository.to_string(), what)),
+            Call::Version => Ok((String::new(), What::Tags)),
+        }
+    }
+
+    #[test]
+    fn names_are_registries_or_local() {
+        let tag = |text: &str| What::ReadManifest(Named::Tag(text.parse().expect("tag")));
+        for (path, repository) in [
+            ("/v2/x/manifests/1", "localhost/x"),
+            ("/v2/x/y/manifests/1", "localhost/x/y"),
+            ("/v2/localhost/x/y/manifests/1", "localhost/x/y"),
+            ("/v2/docker.io/library/alpine/manifests/1", "docker.io/library/alpine"),
+            ("/v2/127.0.0.1_5000/a/b/manifests/1", "127.0.0.1:5000/a/b"),
+            ("/v2/manifests/manifests/1", "localhost/manifests"),
+            ("/v2/blobs/uploads/manifests/1", "localhost/blobs/uploads"),
+        ] {
+            assert_eq!(parse(Method::GET, path), Ok((repository.to_owned(), tag("1"))), "{path}");
+        }
+        for path in ["/v2/X/manifests/1", "/v2/../x/manifests/1", "/v2/a//b/manifests/1", "/v2//manifests/1"] {
+            assert!(matches!(parse(Method::GET, path), Err(RouteError::Name(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_and_things() {
+        let digest = Digest::of(b"x");
+        let blob = format!("/v2/x/blobs/{digest}");
+        assert_eq!(parse(Method::HEAD, &blob), Ok(("localhost/x".into(), What::ReadBlob(digest))));
+        assert_eq!(parse(Method::DELETE, &blob), Err(RouteError::Unsupported("blobs")));
+        assert_eq!(parse(Method::DELETE, "/v2/x/manifests/1"), Err(RouteError::Unsupported("manifests and tags")));
+        assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads/"), Ok(("localhost/x".into(), What::BeginUpload)));
+        assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads"), Ok(("localhost/x".into(), What::BeginUpload)));
+        assert_eq!(parse(Method::PATCH, "/v2/x/blobs/uploads/7"), Ok(("localhost/x".into(), What::Append("7".into()))));
+        assert!(matches!(parse(Method::GET, "/v2/x/blobs/sha256:0"), Err(RouteError::Digest(_))));
+        assert!(matches!(parse(Method::PUT, "/v2/x/manifests/.1"), Err(RouteError::Tag(_))));
+        for path in ["/", "/v2x", "/v2/x", "/v2/_catalog", "/v1/x/manifests/1", "/v2/x/tags/other"] {
+            assert_eq!(parse(Method::GET, path), Err(RouteError::NoSuchPath), "{path}");
+        }
+        assert_eq!(parse(Method::POST, "/v2/"), Err(RouteError::Method("GET, HEAD")));
+        let long = format!("/v2/{}/manifests/1", "a".repeat(MAX_URI));
+        assert_eq!(parse(Method::GET, &long), Err(RouteError::TooLong));
+    }
+
+    #[test]
+    fn queries() {
+        let query = Query::parse("digest=sha256%3Aab&artifactType=application/spdx+json&empty&digest=2&bad=%zz&cut=%4");
+        assert_eq!(query.value("digest"), Some("sha256:ab"));
+        assert_eq!(query.value("artifactType"), Some("application/spdx+json"));
+        assert_eq!(query.value("empty"), Some(""));
+        assert_eq!(query.value("bad"), None);
+        assert_eq!(query.value("cut"), None);
+        assert_eq!(decode(&encode("a b+c/é")).as_deref(), Some("a b+c/é"));
+    }
+}
