@@ -1,0 +1,90 @@
+//! The verbs, one file each: parse, ask the daemon, show.
+
+mod daemon;
+mod explain;
+mod key;
+mod log;
+mod ls;
+mod pull;
+mod push;
+mod quickstart;
+mod show;
+mod sign;
+mod status;
+mod trust;
+mod verify;
+mod watch;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use clap::Subcommand;
+
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Pull(pull::Arguments),
+    Push(push::Arguments),
+    Ls(ls::Arguments),
+    Show(show::Arguments),
+    Status(status::Arguments),
+    Explain(explain::Arguments),
+    Verify(verify::Arguments),
+    Watch(watch::Arguments),
+    Log(log::Arguments),
+    Trust(trust::Arguments),
+    Key(key::Arguments),
+    Sign(sign::Arguments),
+    Daemon(daemon::Arguments),
+    Quickstart(quickstart::Arguments),
+}
+
+impl Command {
+    /// Says whether it has cosign's exit codes.
+    pub(crate) fn is_verify(&self) -> bool {
+        matches!(self, Self::Verify(_))
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Fails with what is to be told.
+    pub(crate) async fn run(self, output: &Output) -> Result<Exit, Error> {
+        match self {
+            Self::Pull(arguments) => pull::run(arguments, output).await,
+            Self::Push(arguments) => push::run(arguments, output).await,
+            Self::Ls(arguments) => ls::run(arguments, output).await,
+            Self::Show(arguments) => show::run(arguments, output).await,
+            Self::Status(arguments) => status::run(arguments, output).await,
+            Self::Explain(arguments) => explain::run(arguments, output).await,
+            Self::Verify(arguments) => verify::run(arguments, output).await,
+            Self::Watch(arguments) => watch::run(arguments, output).await,
+            Self::Log(arguments) => log::run(arguments, output).await,
+            Self::Trust(arguments) => trust::run(arguments, output).await,
+            Self::Key(arguments) => key::run(arguments, output),
+            Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Daemon(arguments) => daemon::run(arguments, output).await,
+            Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
+        }
+    }
+}
+
+/// Reads a small file whole.
+///
+/// # Errors
+/// Fails where it cannot be read, or is larger than `limit`.
+fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Error::file(&name, &error).hint("nothing was changed"))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new("file", format!("{name} is larger than {} KiB: it is no key file", limit >> 10)));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,124 @@
+//! `larder verify`.
+
+use clap::Args;
+use larder_proto::v1;
+use serde_json::Value;
+
+use crate::connect::connect;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::{Output, state, text, words};
+
+/// Verify an image as `cosign verify` does, under the trust of this machine
+///
+/// Answers from the store; for what is not held, fetches manifests and signatures only, and keeps nothing. Prints the
+/// verified payloads as cosign's JSON, whatever --output says.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes, as cosign has them: 0 accepted, 10 unsigned, 11 not found, 12 untrusted or revoked, 1 everything
+else, usage and pending included.
+
+Examples:
+  larder verify registry.example.org/store/app:1.4
+  larder verify registry.example.org/store/app:1.4 | jq '.[].optional'
+  larder verify docker.io/library/alpine@sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1"
+)]
+pub(crate) struct Arguments {
+    /// What to verify, held or not
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
+    let reference = arguments.reference;
+    let client = connect(output).await?;
+    let request = v1::VerifyRequest { reference: reference.clone() };
+    let verified = match client.verification().verify(request).await {
+        Ok(verified) => verified.into_inner(),
+        Err(status) => {
+            let error = Error::from(status);
+            let exit =
+                if matches!(error.reason(), "not-found" | "not-held") { Exit::VerifyNotFound } else { Exit::Error };
+            return Err(error.exits(exit));
+        }
+    };
+    verified.looked_at.iter().for_each(|line| output.detail(&format!("looked at {line}")));
+    let verdict = verified.verdict.clone().unwrap_or_default();
+    if !state::is_accepted(verdict.state()) {
+        return Err(rejected(&reference, &verdict));
+    }
+    header(&reference, &verified).iter().for_each(|line| output.say(line));
+    // An empty line comes first, as with cosign.
+    output.data("")?;
+    output.json_line(&payloads(&verified))?;
+    Ok(Exit::Done)
+}
+
+fn rejected(reference: &str, verdict: &v1::Verdict) -> Error {
+    let because = words::because(&verdict.reasons);
+    let message =
+        format!("{reference} ({}) is {}: {because}", text::short(&verdict.digest), state::name(verdict.state()));
+    let error = Error::new(state::name(verdict.state()), message).exits(Exit::of_verified(verdict.state()));
+    error.hint(words::remedy(verdict).unwrap_or_default())
+}
+
+/// Says what was checked, in cosign's manner; only what really was.
+fn header(reference: &str, verified: &v1::VerifyResponse) -> Vec<String> {
+    let mut lines = vec![String::new(), format!("Verification for {reference} --")];
+    if verified.signatures.is_empty() {
+        let because = verified.verdict.as_ref().map(|verdict| words::because(&verdict.reasons)).unwrap_or_default();
+        lines.push(format!("No signature was needed: {because}"));
+    }
+    if !verified.checks.is_empty() {
+        lines.push(match verified.signatures.len() {
+            0 => "The following checks were performed:".to_owned(),
+            _ => "The following checks were performed on each of these signatures:".to_owned(),
+        });
+        lines.extend(verified.checks.iter().map(|check| format!("  - {check}")));
+    }
+    lines.extend(
+        verified.signatures.iter().map(|one| format!("  signed by {} ({})", one.key, text::short(&one.key_id))),
+    );
+    lines
+}
+
+fn payloads(verified: &v1::VerifyResponse) -> Value {
+    // The daemon counts no signature whose payload cannot be read.
+    verified.signatures.iter().filter_map(|one| serde_json::from_slice::<Value>(&one.payload).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAYLOAD: &str = r#"{"critical":{"identity":{"docker-reference":"r/app"},"image":{"docker-manifest-digest":"sha256:00"},"type":"cosign container image signature"},"optional":null}"#;
+
+    #[test]
+    fn payloads_are_an_array_on_one_line() {
+        let signature =
+            v1::VerifiedSignature { payload: PAYLOAD.into(), key: "release".to_owned(), ..Default::default() };
+        let verified = v1::VerifyResponse {
+            signatures: vec![signature],
+            checks: vec!["the payload names the digest".to_owned()],
+            ..Default::default()
+        };
+        assert_eq!(payloads(&verified).to_string(), format!("[{PAYLOAD}]"));
+        let said = header("r/app:1", &verified).join("\n");
+        assert!(said.contains("each of these signatures:\n  - the payload names the digest\n"), "{said}");
+        assert!(!said.contains("transparency"), "only checks that ran: {said}");
+        assert_eq!(payloads(&v1::VerifyResponse::default()).to_string(), "[]");
+    }
+
+    #[test]
+    fn a_rejection_names_the_reference_and_has_cosigns_code() {
+        let verdict = v1::Verdict {
+            state: v1::State::Revoked.into(),
+            reasons: vec![v1::Reason { code: "key-revoked".to_owned(), detail: "release revoked".to_owned() }],
+            ..Default::default()
+        };
+        let error = rejected("r/app:1", &verdict);
+        assert_eq!((error.reason(), error.exit().code()), ("revoked", 12));
+        let Error::Told(told) = error else { panic!("no words") };
+        assert!(told.message.starts_with("r/app:1 (") && told.message.ends_with("is revoked: key release revoked"));
+    }
+}

@@ -1,0 +1,186 @@
+//! What is written where: data on stdout, talk on stderr.
+//!
+//! In come lines that may hold text of registries, files and keys. Whatever could steer a terminal is replaced here,
+//! at the one place that writes; only this client's own colours pass, and they are dropped where no terminal is.
+
+pub(crate) mod effect;
+pub(crate) mod json;
+pub(crate) mod state;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod time;
+pub(crate) mod tree;
+pub(crate) mod words;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use crate::error::{Error, Told};
+
+/// How results are written: for people, or for scripts with whole digests, RFC 3339 times and stable names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// How much is said beside results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Talk {
+    /// Only results and errors.
+    Quiet,
+    /// What a person wants to know.
+    Normal,
+    /// What was asked of whom, too.
+    Verbose,
+}
+
+/// Where results and talk go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    talk: Talk,
+    data_on_terminal: bool,
+    talk_on_terminal: bool,
+}
+
+impl Output {
+    /// Builds the output of this process.
+    pub(crate) fn new(format: Format, talk: Talk) -> Self {
+        let (data_on_terminal, talk_on_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        Self { format, talk, data_on_terminal, talk_on_terminal }
+    }
+
+    /// Says whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Says whether only results are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.talk == Talk::Quiet
+    }
+
+    /// Says whether a person reads the results as they come; pipes get everything, and no marks.
+    pub(crate) fn is_read_by_a_person(&self) -> bool {
+        self.data_on_terminal && !self.is_json()
+    }
+
+    /// Says whether talk goes to a terminal, on which bars can be drawn.
+    pub(crate) fn talks_on_terminal(&self) -> bool {
+        self.talk_on_terminal
+    }
+
+    /// Writes lines of results.
+    ///
+    /// # Errors
+    /// Fails where stdout cannot be written.
+    pub(crate) fn data(&self, lines: &str) -> Result<(), Error> {
+        let mut stdout = anstream::stdout().lock();
+        lines.split('\n').try_for_each(|line| writeln!(stdout, "{}", clean(line))).map_err(cannot_write)
+    }
+
+    /// Writes a whole result as JSON.
+    ///
+    /// # Errors
+    /// Fails where stdout cannot be written.
+    pub(crate) fn document(&self, value: &Value) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        serde_json::to_writer_pretty(&mut stdout, value).map_err(|error| cannot_write(error.into()))?;
+        writeln!(stdout).and_then(|()| stdout.flush()).map_err(cannot_write)
+    }
+
+    /// Writes one JSON value on one line and flushes it.
+    ///
+    /// # Errors
+    /// Fails where stdout cannot be written.
+    pub(crate) fn json_line(&self, value: &Value) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{value}").and_then(|()| stdout.flush()).map_err(cannot_write)
+    }
+
+    /// Says something beside the results.
+    pub(crate) fn say(&self, lines: &str) {
+        if self.talk >= Talk::Normal {
+            self.always(lines);
+        }
+    }
+
+    /// Says what only `--verbose` asks for.
+    pub(crate) fn detail(&self, lines: &str) {
+        if self.talk >= Talk::Verbose {
+            self.always(lines);
+        }
+    }
+
+    /// Warns, even with `--quiet`.
+    pub(crate) fn warn(&self, lines: &str) {
+        self.always(&format!("warning: {lines}"));
+    }
+
+    /// Tells an error.
+    pub(crate) fn error(&self, told: &Told) {
+        if self.is_json() {
+            // Where stderr is closed too, the exit code is all there is.
+            let _ = writeln!(io::stderr().lock(), "{}", told.to_json());
+            return;
+        }
+        let mut text = format!("{}error:{} {}", state::BAD, state::END, told.message.replace('\n', "\n  "));
+        if let Some(hint) = &told.hint {
+            text.push_str(&format!("\n  hint: {}", hint.replace('\n', "\n        ")));
+        }
+        self.always(&text);
+    }
+
+    fn always(&self, lines: &str) {
+        let mut stderr = anstream::stderr().lock();
+        for line in lines.split('\n') {
+            // Talk that nobody can read is no reason to stop.
+            let _ = writeln!(stderr, "{}", clean(line));
+        }
+    }
+}
+
+fn cannot_write(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Error::ClosedPipe;
+    }
+    Error::file("the result cannot be written to stdout", &error)
+}
+
+/// Replaces what could steer a terminal or turn the direction of writing. A tag, a key's name or a registry's message
+/// might hold an escape sequence that rewrites the lines above it into something that looks accepted.
+fn clean(line: &str) -> String {
+    let mut cleaned = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(character) = rest.chars().next() {
+        if let Some(style) = state::STYLES.iter().find(|style| rest.starts_with(**style)) {
+            cleaned.push_str(style);
+            rest = &rest[style.len()..];
+            continue;
+        }
+        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        cleaned.push(if turns || character.is_control() { '\u{fffd}' } else { character });
+        rest = &rest[character.len_utf8()..];
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_replaced() {
+        assert_eq!(clean("a\u{1b}[2Ab\u{7}\r\u{9b}c\u{202e}d"), "a\u{fffd}[2Ab\u{fffd}\u{fffd}\u{fffd}c\u{fffd}d");
+        assert_eq!(clean("alpine:3.22 ✔ …"), "alpine:3.22 ✔ …");
+    }
+
+    #[test]
+    fn own_colours_pass() {
+        let line = format!("{}verified{}", state::GOOD, state::END);
+        assert_eq!(clean(&line), line);
+    }
+}
