@@ -1,0 +1,41 @@
+//! Interop with foreign tools. `tests/interop/run` prepares and calls this; arguments choose parts by name.
+
+mod cosign;
+mod full_disk;
+mod memory;
+mod order;
+mod registries;
+mod tools;
+
+use std::time::Instant;
+
+/// A part and its name.
+type Part = (&'static str, fn());
+
+const PARTS: [Part; 9] = [
+    ("docker-registry", registries::fixtures_from_a_registry_without_referrers),
+    ("referrers", registries::a_registry_with_referrers),
+    ("nothing-twice", registries::a_second_pull_moves_nothing),
+    ("skopeo", registries::skopeo_reads_and_writes),
+    ("cosign-signs", cosign::signs_into_the_endpoint),
+    ("cosign-verifies", cosign::verifies_what_larder_signed),
+    ("order", order::sync_rename_sync_frame_answer),
+    ("full-disk", full_disk::a_small_tmpfs),
+    ("memory", memory::two_gibibytes_in_and_out),
+];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for name in &wanted {
+        assert!(PARTS.iter().any(|(part, _)| part == name), "there is no part {name:?}");
+    }
+    harness::binaries();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            println!("interop {name}");
+            let begun = Instant::now();
+            part();
+            println!("interop {name}: ok, {:.1} s", begun.elapsed().as_secs_f32());
+        }
+    }
+}
