@@ -1,10 +1,11 @@
 //! `larder sign`. The private key stays in this process: the daemon says what to sign, and gets a signature.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use larder_proto::v1;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::read_small;
@@ -14,6 +15,9 @@ use crate::exit::Exit;
 use crate::key_file::{EncryptedKey, KeyFileError, MAX_FILE, PrivateKey};
 use crate::output::{Output, text};
 use crate::prompt::{self, Asked};
+
+/// The payload's type, by cosign's signature specification.
+const PAYLOAD_TYPE: &str = "cosign container image signature";
 
 /// Sign something that is held here, as `cosign sign` does
 ///
@@ -50,8 +54,10 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let client = connect(output).await?;
     let mut signatures = client.signatures();
     let annotations: HashMap<String, String> = arguments.annotations.into_iter().collect();
-    let request = v1::PrepareSignatureRequest { reference: arguments.reference, annotations };
+    let request =
+        v1::PrepareSignatureRequest { reference: arguments.reference.clone(), annotations: annotations.clone() };
     let prepared = signatures.prepare_signature(request).await?.into_inner();
+    inspect(&prepared, &arguments.reference, &annotations).map_err(|odd| refuse(&arguments.reference, odd))?;
     output.detail(&format!("signing {}", String::from_utf8_lossy(&prepared.payload)));
     let request = v1::AttachSignatureRequest {
         signature: key.sign(&prepared.payload).into(),
@@ -83,6 +89,81 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     Ok(Exit::Done)
 }
 
+/// The bytes that get signed, with no room for anything that this client does not look at: an unknown field, a field
+/// twice, or one in other letters, which some readers take for the same, is an error.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    critical: Critical,
+    optional: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Critical {
+    identity: Identity,
+    image: Subject,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    #[serde(rename = "docker-reference")]
+    docker_reference: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    #[serde(rename = "docker-manifest-digest")]
+    docker_manifest_digest: String,
+}
+
+/// Says in which respect what is to be signed is not what the person asked for.
+///
+/// What is signed is trusted wherever the key is, and it can not be taken back: so whoever listens at the socket does
+/// not get a signature over bytes of its own choice, only over a statement about the digest that is shown.
+fn inspect(
+    prepared: &v1::PrepareSignatureResponse,
+    reference: &str,
+    annotations: &HashMap<String, String>,
+) -> Result<(), &'static str> {
+    let payload: Payload = serde_json::from_slice(&prepared.payload)
+        .map_err(|_| "what the daemon gave to sign is no payload of cosign's")?;
+    let critical = payload.critical;
+    if critical.r#type != PAYLOAD_TYPE {
+        return Err("what the daemon gave to sign is a payload of another type");
+    }
+    if critical.image.docker_manifest_digest != prepared.digest {
+        return Err("what the daemon gave to sign names another digest than the daemon's answer");
+    }
+    if reference.rsplit_once('@').is_some_and(|(_, asked)| asked != prepared.digest) {
+        return Err("what the daemon gave to sign names another digest than was asked for");
+    }
+    if critical.identity.docker_reference != cosign_name(&prepared.repository) {
+        return Err("what the daemon gave to sign names another repository than the daemon's answer");
+    }
+    let said = payload.optional.unwrap_or_default();
+    if said.len() != annotations.len() || said.iter().any(|(key, value)| annotations.get(key) != Some(value)) {
+        return Err("what the daemon gave to sign says other things beside the digest than was asked for");
+    }
+    Ok(())
+}
+
+/// Writes a repository as cosign does, which calls Docker Hub by the name of its index.
+fn cosign_name(repository: &str) -> String {
+    match repository.strip_prefix("docker.io/") {
+        Some(path) => format!("index.docker.io/{path}"),
+        None => repository.to_owned(),
+    }
+}
+
+fn refuse(reference: &str, odd: &str) -> Error {
+    Error::new("payload", format!("{reference} was not signed: {odd}"))
+        .hint("nothing was signed or stored; `larder daemon status` says which daemon answers")
+}
+
 /// Shortens `sha256-<hex>.sig` for people.
 fn short_tag(tag: &str) -> String {
     match tag.split_once('-').and_then(|(algorithm, rest)| Some((algorithm, rest.split_once('.')?))) {
@@ -105,6 +186,62 @@ fn of_key(path: &Path, error: KeyFileError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DIGEST: &str = "sha256:2640004483400099caaf561d540c6f3feb82d56361b8bdd9f0cc19432c31f0fc";
+    const OTHER: &str = "sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1";
+
+    fn prepared(repository: &str, payload: String) -> v1::PrepareSignatureResponse {
+        v1::PrepareSignatureResponse {
+            repository: repository.to_owned(),
+            digest: DIGEST.to_owned(),
+            payload: payload.into(),
+        }
+    }
+
+    fn payload(name: &str, digest: &str, optional: &str) -> String {
+        format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{name}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"{PAYLOAD_TYPE}"}},"optional":{optional}}}"#
+        )
+    }
+
+    fn accepts(repository: &str, payload: String, reference: &str, annotations: &[(&str, &str)]) -> bool {
+        let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        inspect(&prepared(repository, payload), reference, &annotations).is_ok()
+    }
+
+    #[test]
+    fn what_was_asked_for_is_signed() {
+        let (here, tagged) = ("quay.io/a/b", "quay.io/a/b:1");
+        assert!(accepts(here, payload(here, DIGEST, "null"), tagged, &[]));
+        assert!(accepts(here, payload(here, DIGEST, "null"), &format!("{here}@{DIGEST}"), &[]));
+        assert!(accepts(here, payload(here, DIGEST, r#"{"a":"\u003cb"}"#), tagged, &[("a", "<b")]));
+        let hub = "docker.io/library/alpine";
+        assert!(accepts(hub, payload("index.docker.io/library/alpine", DIGEST, "null"), "alpine", &[]));
+    }
+
+    #[test]
+    fn nothing_else_is_signed() {
+        let (here, tagged) = ("quay.io/a/b", "quay.io/a/b:1");
+        let good = payload(here, DIGEST, "null");
+        assert!(!accepts(here, payload(here, OTHER, "null"), tagged, &[]), "another digest in the payload");
+        assert!(!accepts(here, good.clone(), &format!("{here}@{OTHER}"), &[]), "another digest than was asked for");
+        assert!(!accepts(here, payload("quay.io/a/c", DIGEST, "null"), tagged, &[]), "another repository");
+        assert!(!accepts(here, payload(here, DIGEST, r#"{"env":"prod"}"#), tagged, &[]), "more than was asked for");
+        assert!(!accepts(here, good.clone(), tagged, &[("env", "prod")]), "less than was asked for");
+        assert!(!accepts(here, payload(here, DIGEST, r#"{"env":"test"}"#), tagged, &[("env", "prod")]));
+        assert!(!accepts(here, good.replace(PAYLOAD_TYPE, "atomic container signature"), tagged, &[]));
+        let image = format!(r#""image":{{"docker-manifest-digest":"{DIGEST}"}}"#);
+        for trick in [
+            format!(r#"{image},"image":{{"docker-manifest-digest":"{OTHER}"}}"#),
+            format!(r#"{image},"Image":{{"docker-manifest-digest":"{OTHER}"}}"#),
+            image.replace('}', &format!(r#","Docker-Manifest-Digest":"{OTHER}"}}"#)),
+        ] {
+            assert!(!accepts(here, good.replace(&image, &trick), tagged, &[]), "read differently elsewhere: {trick}");
+        }
+        for odd in ["", "null", "{}", "[]", "any text, such as a commit", &format!("{good}{good}")] {
+            assert!(!accepts(here, odd.to_owned(), tagged, &[]), "{odd:?}");
+        }
+    }
 
     #[test]
     fn annotations_and_tags() {
