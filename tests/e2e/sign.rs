@@ -62,6 +62,23 @@ fn a_second_signer_is_added_to_the_first() {
 }
 
 #[test]
+fn annotations_are_signed_as_they_were_given() {
+    let world = World::start();
+    world.upstream("1.0", &[]);
+    world.pull("1.0");
+    generate(&world.home, "mine");
+    world.home.larder(["trust", "add", world.home.beside("mine.pub").to_str().expect("UTF-8")]).exits(0);
+    let (key, reference) = (world.home.beside("mine.key"), world.reference("1.0"));
+    // Letters that cosign's JSON escapes, and one that no escape is for.
+    let arguments =
+        ["sign", "--key", key.to_str().expect("UTF-8"), "-a", "env=<prod> & \u{e9}", "-a", "team=", &reference];
+    world.home.invoke(arguments).env("COSIGN_PASSWORD", "larder").run().exits(0);
+    world.daemon.client().becomes(&reference, State::Verified);
+    let verified: serde_json::Value = world.home.larder(["verify", &reference]).exits(0).json();
+    assert_eq!(verified[0]["optional"], serde_json::json!({"env": "<prod> & \u{e9}", "team": ""}), "{verified}");
+}
+
+#[test]
 fn a_wrong_password_and_a_wrong_key_file() {
     let world = World::start();
     world.upstream("1.0", &[]);
