@@ -1,6 +1,9 @@
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
 
 use harness::{Home, Signer};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::world::World;
@@ -158,6 +161,31 @@ fn quickstart_tells_its_story() {
         assert!(told.contains(word), "it does not tell of {word:?}:\n{told}");
     }
     assert!(!home.path().exists(), "a throw-away home, not the user's");
+}
+
+#[test]
+fn a_quickstart_that_is_stopped_leaves_nothing_behind() {
+    // A closed terminal and a `timeout` around it count as much as Ctrl-C: the daemons would outlive it by default.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let home = Home::new();
+        let temporary = home.beside("temporary");
+        fs::create_dir(&temporary).expect("a folder");
+        let mut child = home.invoke(["quickstart"]).env("TMPDIR", &temporary).spawn();
+        let mut told = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+        let mut endpoints = Vec::new();
+        while endpoints.len() < 2 {
+            let line = told.next().expect("it tells of two endpoints").expect("its stdout");
+            let endpoint = line.split_once("endpoint ").and_then(|(_, rest)| rest.split_whitespace().next());
+            endpoints.extend(endpoint.map(ToOwned::to_owned));
+        }
+        kill_process(Pid::from_child(&child), signal).expect("a signal");
+        assert_eq!(child.wait().expect("its end").code(), Some(1), "{signal:?}");
+        let left: Vec<_> = fs::read_dir(&temporary).expect("the folder").collect();
+        assert!(left.is_empty(), "{signal:?}: {left:?}");
+        for endpoint in endpoints {
+            assert!(TcpStream::connect(&endpoint).is_err(), "{signal:?}: a daemon still answers at {endpoint}");
+        }
+    }
 }
 
 #[test]

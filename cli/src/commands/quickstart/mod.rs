@@ -15,6 +15,7 @@ use clap::Args;
 use larder_proto::v1;
 use larder_proto::v1::watch_event::Type;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
 use crate::error::Error;
@@ -53,7 +54,7 @@ pub(super) async fn run(_: Arguments, output: &Output) -> Result<Exit, Error> {
         ended = tokio::time::timeout(STUCK, story(&mut stage)) => {
             ended.unwrap_or_else(|_| Err(Error::new("stuck", format!("the quickstart did not end within {} s", STUCK.as_secs()))))
         }
-        _ = tokio::signal::ctrl_c() => Err(Error::new("stopped", "stopped")),
+        stopped = asked_to_stop() => Err(stopped.err().unwrap_or_else(|| Error::new("stopped", "stopped"))),
     };
     let logs = if ended.is_err() { stage.logs() } else { String::new() };
     let removed = stage.clean_up().await;
@@ -81,6 +82,23 @@ pub(super) async fn run(_: Arguments, output: &Output) -> Result<Exit, Error> {
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Waits for Ctrl-C, a request to end, or the loss of the terminal.
+///
+/// By default the latter two end this process at once, and the daemons, which are in process groups of their own,
+/// would outlive it together with their folder.
+async fn asked_to_stop() -> Result<(), Error> {
+    let failed = |error| Error::file("signals cannot be waited for", &error);
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        _ = hang_up.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// What the story measured.
