@@ -187,7 +187,7 @@ impl Stage {
         }
         match self.scene {
             Scene::Pull | Scene::First => {
-                self.assert_whole_or_absent(home, &client, &self.reference("second"), confirmed, point)
+                self.assert_whole_or_absent(home, &client, &self.reference("second"), confirmed, point);
             }
             Scene::Receive => self.assert_whole_or_absent(home, &client, "localhost/team/app:second", confirmed, point),
             Scene::Trust => {

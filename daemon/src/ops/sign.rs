@@ -7,7 +7,7 @@ use larder_core::artifact::{AttachedKind, DigestTag, TagSuffix};
 use larder_core::check::check;
 use larder_core::key::{KeyError, PublicKey};
 use larder_core::manifest::{Manifest, ManifestError};
-use larder_core::signature::simple_signing::{self, SignatureImage};
+use larder_core::signature::simple_signing::{self, MAX_PAYLOAD_BYTES, SignatureImage};
 use larder_core::{Digest, Reference, Repository, Tag};
 
 use super::Ctx;
@@ -166,6 +166,9 @@ pub async fn attach(ctx: &Ctx, actor: Actor, signed: Signed) -> Result<Attached,
 
 /// Reads the new signature as any other would be read, and checks it: what does not verify is not stored.
 fn verify(signed: &Signed) -> Result<(), SignError> {
+    if signed.payload.len() as u64 > MAX_PAYLOAD_BYTES {
+        return Err(SignError::BadSignature("its payload is longer than any that is read"));
+    }
     let key = PublicKey::from_pem(signed.public_key.as_bytes())?;
     let alone = simple_signing::append(None, &signed.payload, &signed.signature)
         .ok_or(SignError::BadSignature("it cannot be written as a signature"))?;
