@@ -1,5 +1,5 @@
-//! The one graph copy: push and pull are both a walk over manifests ([`plan`]) and a copy of what
-//! the sink lacks ([`copy`]), successors before parents.
+//! The one graph copy: push and pull are both a walk over manifests (`plan`) and a copy of what
+//! the sink lacks (`copy`), successors before parents.
 //!
 //! A [`Source`] says what an artifact consists of and what is attached to it; a [`Sink`] takes it.
 //! Both are registries or the store. Whatever a plan holds was verified against its digest.
