@@ -213,6 +213,79 @@ fn a_manifest_with_inline_data_is_held_back() {
 }
 
 #[test]
+fn a_denied_blob_is_not_read_by_way_of_an_accepted_manifest_that_embeds_it() {
+    let world = World::start();
+    let denied = b"bytes that deny.yaml names".to_vec();
+    let config = Bytes::from_static(b"{\"c\":1}");
+    let mut layer = harness::image::describe(harness::image::OCI_LAYER, &denied);
+    layer["data"] = json!(base64::engine::general_purpose::STANDARD.encode(&denied));
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": harness::image::describe(harness::image::OCI_CONFIG, &config), "layers": [layer]});
+    let content = Content::of(OCI_MANIFEST, &manifest, vec![config, denied.clone().into()]);
+    let (http, client) = (world.daemon.http(), world.daemon.client());
+    http.push("team/app", "1.0", &content);
+    world.home.trust().policy_static("p", "localhost/**", "pass");
+    client.becomes("localhost/team/app:1.0", State::Allowed);
+    http.manifest("team/app", "1.0").is(200);
+    let digest = Digest::of(&denied);
+    world.home.trust().deny(&json!({"digests": [{"digest": digest.to_string()}]}));
+    harness::eventually("the denial", || (http.blob("team/app", &digest).status == 403).then_some(()));
+    let refused = http.manifest("team/app", "1.0").is(403);
+    assert!(refused.text().contains(&digest.to_string()), "names what is denied: {}", refused.text());
+}
+
+#[test]
+fn evidence_that_embeds_a_rejected_layer_is_held_back_whatever_digest_it_names() {
+    let world = World::start();
+    let (image, good) = (Image::small("rejected"), Image::small("some subject"));
+    let http = world.daemon.http();
+    http.push("team/app", "1.0", &image);
+    http.push("team/app", "2.0", &good);
+    let layer = image.blobs().last().expect("a layer").clone();
+    let decoy = Bytes::from(vec![b'x'; layer.len()]);
+    let config = Bytes::from_static(b"{}");
+    let kind = "application/spdx+json";
+    for (listed, embedded, status) in [(&layer, &layer, 403), (&decoy, &layer, 403), (&decoy, &decoy, 200)] {
+        let mut described = harness::image::describe(kind, listed);
+        described["data"] = json!(base64::engine::general_purpose::STANDARD.encode(embedded));
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind,
+            "config": harness::image::describe("application/vnd.oci.empty.v1+json", &config),
+            "layers": [described], "subject": good.descriptor()});
+        let referrer = Content::of(OCI_MANIFEST, &manifest, vec![config.clone(), listed.clone()]);
+        http.push_by_digest("team/app", &referrer);
+        http.manifest("team/app", &referrer.digest().to_string()).is(status);
+    }
+}
+
+#[test]
+fn a_referrer_that_is_damaged_or_gone_hides_no_other() {
+    let world = World::start();
+    let image = Image::small("subject");
+    let http = world.daemon.http();
+    http.push("team/app", "1.0", &image);
+    let sboms = ["damaged", "gone", "whole"].map(|name| {
+        let text = format!("{{\"spdx\": \"{name}\"}}");
+        let sbom = Image::new(name).layer(text).subject(&image, "application/spdx+json");
+        sbom.build_with("application/spdx+json")
+    });
+    for sbom in &sboms {
+        http.push_by_digest("team/app", sbom);
+    }
+    let [damaged, gone, whole] = sboms.map(|sbom| sbom.digest());
+    let file = world.home.blob(&damaged);
+    fs::remove_file(&file).expect("removed");
+    fs::write(&file, b"other bytes").expect("damaged");
+    fs::remove_file(world.home.blob(&gone)).expect("removed");
+    // The first reading finds the damage, the second one knows of it.
+    for _ in 0..2 {
+        let listed = http.get(&format!("/v2/team/app/referrers/{}", image.digest())).is(200).text();
+        assert!(listed.contains(&whole.to_string()), "{listed}");
+        assert!(!listed.contains(&damaged.to_string()) && !listed.contains(&gone.to_string()), "{listed}");
+    }
+    http.manifest("team/app", &damaged.to_string()).is(404);
+}
+
+#[test]
 fn an_index_that_is_accepted_serves_its_children() {
     let (world, release) = (World::start(), Signer::new("release"));
     let child = Image::new("child").layer("child layer").build();

@@ -4,12 +4,15 @@ pub mod gate;
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use larder_core::artifact::evidence_layers;
 use larder_core::manifest::Manifest;
 use larder_core::verdict::{State, Verdict};
 use larder_core::{Descriptor, Digest, Reference, Repository, Tag};
 
 use super::Ctx;
+use crate::config::GateMode;
 use crate::store::StoreError;
 use crate::store::record::ManifestAdded;
 use gate::{Decision, Inline, Opener, Part, Standing};
@@ -163,9 +166,22 @@ pub async fn manifest(ctx: &Ctx, repository: &Repository, named: &Named) -> Resu
     if verdict.state == State::Corrupt {
         return Err(refused(repository, digest, verdict));
     }
-    let manifest = ctx.store.manifest(&digest).await?;
+    let manifest = match ctx.store.manifest(&digest).await {
+        // It went to quarantine as it was read, or its file is gone: a fault of this side, and it is not held any more.
+        Err(StoreError::DigestMismatch { .. } | StoreError::NotHeld { .. }) => {
+            return Err(ServeError::ManifestUnknown(named.within(repository)));
+        }
+        read => read?,
+    };
     let part = if row.subject.is_some() { Part::Subject } else { Part::Attached };
-    let inline = inline(ctx, &manifest, part).await?;
+    let embedded = Embedded::of(&manifest);
+    for digest in &embedded.digests {
+        let verdict = ctx.verdict(repository, *digest);
+        if verdict.state == State::Denied && ctx.gate != GateMode::Off {
+            return Err(refused(repository, *digest, verdict));
+        }
+    }
+    let inline = inline(ctx, &manifest, &embedded, part).await?;
     let decision = gate::manifest(ctx.gate, part, Standing::from(&verdict), inline);
     passed(decision, repository, digest, verdict, manifest)
 }
@@ -278,7 +294,11 @@ pub async fn referrers(
         if gate::manifest(ctx.gate, Part::Attached, standing, Inline::None) == Decision::Refuse {
             continue;
         }
-        let manifest = ctx.store.manifest(&digest).await?;
+        let manifest = match ctx.store.manifest(&digest).await {
+            // One that is damaged or gone hides none of the others.
+            Err(StoreError::DigestMismatch { .. } | StoreError::NotHeld { .. }) => continue,
+            read => read?,
+        };
         bytes += manifest.raw().len();
         // A signature tag makes a thing attached, its `subject` makes it a referrer.
         if manifest.subject().is_some_and(|descriptor| descriptor.digest == subject) {
@@ -336,22 +356,44 @@ async fn is_evidence(ctx: &Ctx, row: &ManifestAdded) -> Result<bool, StoreError>
     Ok(evidence_layers(&ctx.store.manifest(&row.digest).await?).is_some())
 }
 
+/// The content that a manifest embeds (`data`), the empty `{}` aside.
+struct Embedded {
+    /// The digests that descriptors name, and those that the bytes have.
+    digests: BTreeSet<Digest>,
+    /// All of it has the digest that its descriptor names.
+    is_whole: bool,
+}
+
+impl Embedded {
+    fn of(manifest: &Manifest) -> Self {
+        let mut embedded = Self { digests: BTreeSet::new(), is_whole: true };
+        for descriptor in manifest.successors().chain(manifest.subject()) {
+            let Some(data) = descriptor.data.as_deref().filter(|data| !is_empty_object(descriptor, data)) else {
+                continue;
+            };
+            embedded.digests.insert(descriptor.digest);
+            // Nobody verified these bytes: they may be others than their descriptor says.
+            let Ok(bytes) = STANDARD.decode(data) else {
+                embedded.is_whole = false;
+                continue;
+            };
+            embedded.is_whole &= Digest::with(descriptor.digest.algorithm(), &bytes) == descriptor.digest;
+            embedded.digests.insert(Digest::of(&bytes));
+        }
+        embedded
+    }
+}
+
 /// Says what content a manifest embeds; for an attached one, whether it might open it as blobs.
-async fn inline(ctx: &Ctx, manifest: &Manifest, part: Part) -> Result<Inline, StoreError> {
-    let embedded: BTreeSet<Digest> = manifest
-        .successors()
-        .chain(manifest.subject())
-        .filter(|descriptor| descriptor.data.as_deref().is_some_and(|data| !is_empty_object(descriptor, data)))
-        .map(|descriptor| descriptor.digest)
-        .collect();
-    if embedded.is_empty() {
+async fn inline(ctx: &Ctx, manifest: &Manifest, embedded: &Embedded, part: Part) -> Result<Inline, StoreError> {
+    if embedded.digests.is_empty() {
         return Ok(Inline::None);
     }
-    if part == Part::Subject || evidence_layers(manifest).is_none() {
+    if part == Part::Subject || !embedded.is_whole || evidence_layers(manifest).is_none() {
         return Ok(Inline::Closed);
     }
-    for digest in embedded {
-        if is_reached(ctx, digest).await? {
+    for digest in &embedded.digests {
+        if is_reached(ctx, *digest).await? {
             return Ok(Inline::Closed);
         }
     }
