@@ -89,7 +89,7 @@ pub struct Referrers {
 /// Says why something is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The repository has neither tags nor manifests.
+    /// The repository has no tags.
     #[error("{0} is not held here")]
     RepositoryUnknown(Repository),
     /// There is no such manifest in the repository.
