@@ -185,6 +185,9 @@ impl Manifest {
             annotations: document.annotations,
             raw,
         };
+        if manifest.has_control_characters() {
+            return malformed("a media type, an artifact type or a platform has control characters");
+        }
         let count = manifest.successors().count();
         if count > MAX_SUCCESSORS {
             return Err(ManifestError::TooManySuccessors(count));
@@ -193,6 +196,21 @@ impl Manifest {
             return malformed("it lists itself");
         }
         Ok(manifest)
+    }
+
+    /// Says whether a name in it could steer a terminal: these are shown to people.
+    fn has_control_characters(&self) -> bool {
+        let steers = |text: &str| text.chars().any(char::is_control);
+        let of_descriptor = |descriptor: &Descriptor| {
+            let platform = descriptor.platform.as_ref().is_some_and(|platform| {
+                steers(&platform.os)
+                    || steers(&platform.architecture)
+                    || platform.variant.as_deref().is_some_and(steers)
+            });
+            steers(&descriptor.media_type) || descriptor.artifact_type.as_deref().is_some_and(steers) || platform
+        };
+        self.artifact_type.as_deref().is_some_and(steers)
+            || self.successors().chain(self.subject.as_ref()).any(of_descriptor)
     }
 
     /// Returns the bytes.
@@ -297,6 +315,21 @@ mod tests {
         format!(
             r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"c","size":1,"digest":"{DIGEST}"}},"layers":[{{"mediaType":"l","size":2,"digest":"{DIGEST}","annotations":null}}]{extra}}}"#
         )
+    }
+
+    #[test]
+    fn names_that_could_steer_a_terminal_are_refused() {
+        let good = image(r#","artifactType":"application/x""#);
+        assert!(parse(&good).is_ok());
+        for (from, to) in [
+            (r#""mediaType":"l""#, r#""mediaType":"l\u001b[32m""#),
+            (r#""artifactType":"application/x""#, r#""artifactType":"\u009b1m""#),
+            (r#""mediaType":"c","#, r#""mediaType":"c","platform":{"os":"linux\r","architecture":"x"},"#),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good);
+            assert!(matches!(parse(&bad), Err(ManifestError::Malformed(_))), "{bad}");
+        }
     }
 
     #[test]
