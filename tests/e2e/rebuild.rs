@@ -97,6 +97,8 @@ fn look_ups_by_tag_are_pending_while_it_rebuilds() {
         Ok(verdict) => assert_eq!(verdict.state(), State::Pending),
     }
     home.larder(["status", &by_tag]).exits(4);
+    let status = home.larder(["status", &by_tag, "--output", "json"]).exits(4).json();
+    assert_eq!((&status["state"], &status["reasons"][0]["code"]), (&"pending".into(), &"rebuilding".into()));
     home.larder(["verify", &by_tag]).exits(1);
     // A verdict by digest needs no index.
     client.becomes(&by_digest, State::Verified);

@@ -12,6 +12,8 @@ use crate::exit::Exit;
 use crate::output::table::table;
 use crate::output::{Output, json, state, text, time, words};
 
+/// The reason of a tag that cannot be looked up while the index is rebuilt.
+const REBUILDING: &str = "rebuilding";
 /// How many that are not accepted a person sees unless they ask for all.
 const TOLD: u32 = 10;
 /// The most that a summary lists.
@@ -49,6 +51,10 @@ async fn one(client: &Client, reference: String, output: &Output) -> Result<Exit
     let answer = client.verification().query(request).await?.into_inner().results.into_iter().next();
     let verdict = match answer.and_then(|answer| answer.result) {
         Some(Answer::Verdict(verdict)) => verdict,
+        Some(Answer::Error(error)) if error.reason == REBUILDING && output.is_json() => {
+            output.document(&rebuilding(&reference, &error))?;
+            return Ok(Exit::Pending);
+        }
         Some(Answer::Error(error)) => return Err(from_query(error)),
         None => return Err(Error::new("no-answer", format!("larderd gave no answer about {reference}"))),
     };
@@ -70,8 +76,19 @@ async fn one(client: &Client, reference: String, output: &Output) -> Result<Exit
     Ok(Exit::of(verdict.state()))
 }
 
+/// A tag that cannot be looked up yet is pending: scripts get their one object.
+fn rebuilding(reference: &str, error: &v1::QueryError) -> Value {
+    json!({
+        "reference": reference,
+        "repository": Value::Null,
+        "digest": Value::Null,
+        "state": state::name(v1::State::Pending),
+        "reasons": [{"code": error.reason, "detail": error.message}],
+    })
+}
+
 fn from_query(error: v1::QueryError) -> Error {
-    let exit = if error.reason == "rebuilding" { Exit::Pending } else { Exit::Error };
+    let exit = if error.reason == REBUILDING { Exit::Pending } else { Exit::Error };
     Error::new(&error.reason, error.message).hint(error.hint).exits(exit)
 }
 

@@ -88,8 +88,8 @@ impl Output {
     /// Fails where stdout cannot be written.
     pub(crate) fn document(&self, value: &Value) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut stdout, value).map_err(|error| cannot_write(error.into()))?;
-        writeln!(stdout).and_then(|()| stdout.flush()).map_err(cannot_write)
+        let text = serde_json::to_string_pretty(value).map_err(|error| cannot_write(error.into()))?;
+        writeln!(stdout, "{}", escaped(&text)).and_then(|()| stdout.flush()).map_err(cannot_write)
     }
 
     /// Writes one JSON value on one line and flushes it.
@@ -98,7 +98,7 @@ impl Output {
     /// Fails where stdout cannot be written.
     pub(crate) fn json_line(&self, value: &Value) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{value}").and_then(|()| stdout.flush()).map_err(cannot_write)
+        writeln!(stdout, "{}", escaped(&value.to_string())).and_then(|()| stdout.flush()).map_err(cannot_write)
     }
 
     /// Says something beside the results.
@@ -124,7 +124,7 @@ impl Output {
     pub(crate) fn error(&self, told: &Told) {
         if self.is_json() {
             // Where stderr is closed too, the exit code is all there is.
-            let _ = writeln!(io::stderr().lock(), "{}", told.to_json());
+            let _ = writeln!(io::stderr().lock(), "{}", escaped(&told.to_json().to_string()));
             return;
         }
         let mut text = format!("{}error:{} {}", state::BAD, state::END, told.message.replace('\n', "\n  "));
@@ -161,11 +161,28 @@ fn clean(line: &str) -> String {
             rest = &rest[style.len()..];
             continue;
         }
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        cleaned.push(if turns || character.is_control() { '\u{fffd}' } else { character });
+        cleaned.push(if turns(character) || character.is_control() { '\u{fffd}' } else { character });
         rest = &rest[character.len_utf8()..];
     }
     cleaned
+}
+
+/// Says whether a character turns the direction of writing.
+fn turns(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes in JSON what JSON lets through and a terminal obeys; it is the same JSON. All of these stand in strings.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if turns(character) || matches!(character, '\u{7f}'..='\u{9f}') {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -176,6 +193,14 @@ mod tests {
     fn what_steers_a_terminal_is_replaced() {
         assert_eq!(clean("a\u{1b}[2Ab\u{7}\r\u{9b}c\u{202e}d"), "a\u{fffd}[2Ab\u{fffd}\u{fffd}\u{fffd}c\u{fffd}d");
         assert_eq!(clean("alpine:3.22 ✔ …"), "alpine:3.22 ✔ …");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a": "\u{9b}1m\u{7f}\u{202e}é\n"});
+        let text = escaped(&value.to_string());
+        assert_eq!(text, r#"{"a":"\u009b1m\u007f\u202eé\n"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 
     #[test]
