@@ -19,11 +19,14 @@ use crate::ops::{Ctx, Teller, checks, corruption, trust_change};
 use crate::registry;
 use crate::remote::Remotes;
 use crate::store::Store;
+use crate::telemetry::Counters;
 use crate::transfer::Flights;
 use crate::trust::{Condition, Folder};
 
 /// How long what is under way may take to end when the daemon stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the store may take to write its last snapshot.
+const CLOSING: Duration = Duration::from_secs(20);
 /// How long a start waits for the trust folder, for missing checks and for the look-up index.
 const READY: Duration = Duration::from_secs(2);
 /// How often it looks whether the index is there.
@@ -69,6 +72,7 @@ impl App {
             push_to: config.endpoint.push_to.into(),
             concurrency: config.concurrency,
             flights: Flights::default(),
+            counters: Counters::new(started),
             teller: Teller::default(),
             signing: Arc::default(),
             tasks: tasks.clone(),
@@ -100,7 +104,8 @@ impl App {
         Ok(Self { ctx, process: Arc::new(process), peers, endpoint, cancel, tasks })
     }
 
-    /// Serves until a signal or a client stops it, then ends what is under way and writes a snapshot.
+    /// Serves until a signal or a client stops it, then ends what is under way and writes a snapshot, within a bound:
+    /// what does not end in time is left behind. A second signal ends it at once. The journal has everything either way.
     ///
     /// # Errors
     /// Fails where a server fails, or the last snapshot cannot be written.
@@ -127,10 +132,20 @@ impl App {
         tracing::info!("stopping");
         cancel.cancel();
         tasks.close();
-        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!("something did not end within {} s; it is left behind", GRACE.as_secs());
+        let ending = async {
+            if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+                tracing::warn!("something did not end within {} s; it is left behind", GRACE.as_secs());
+            }
+            let closing = tokio::task::spawn_blocking(move || ctx.store.close());
+            let closed = tokio::time::timeout(CLOSING, closing).await;
+            anyhow::Ok(closed.context("the last snapshot is not written in time; the next start takes longer")???)
+        };
+        tokio::select! {
+            closed = ending => closed.context("closing the store")?,
+            _ = terminate.recv() => anyhow::bail!("ended by a second signal; the next start takes longer"),
+            _ = interrupt.recv() => anyhow::bail!("ended by a second signal; the next start takes longer"),
         }
-        tokio::task::spawn_blocking(move || ctx.store.close()).await.context("closing the store")??;
+        tracing::info!("stopped");
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::telemetry::log::{LogFormat, LogLevel};
+
 /// The file's name in the home.
 pub const CONFIG_FILE: &str = "config.toml";
 /// The variable that says where the endpoint listens, in place of `[endpoint] address`.
@@ -43,6 +45,17 @@ pub struct Config {
     pub trust_folder: PathBuf,
     /// The registries.
     pub registries: RegistriesConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default)]
+pub struct LogConfig {
+    /// How much is logged.
+    pub level: LogLevel,
+    /// How lines are written.
+    pub format: LogFormat,
 }
 
 /// `[endpoint]`.
@@ -130,7 +143,15 @@ struct File {
     concurrency: Option<Spanned<usize>>,
     endpoint: EndpointTable,
     trust: TrustTable,
+    log: LogTable,
     registry: BTreeMap<Spanned<String>, Spanned<RegistryConfig>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LogTable {
+    level: Option<Spanned<String>>,
+    format: LogFormat,
 }
 
 #[derive(Deserialize, Default)]
@@ -207,6 +228,10 @@ impl Config {
                 return Err(wrong(number.span().start, message));
             }
         };
+        let level = match &file.log.level {
+            None => LogLevel::default(),
+            Some(text) => text.get_ref().parse().map_err(|error| wrong(text.span().start, format!("{error}")))?,
+        };
         let mut registries = BTreeMap::new();
         let mut tables: Vec<_> = file.registry.into_iter().collect();
         tables.sort_by_key(|(name, _)| name.span().start);
@@ -224,6 +249,7 @@ impl Config {
             concurrency,
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
             registries: RegistriesConfig { registries, concurrency },
+            log: LogConfig { level, format: file.log.format },
             home,
             socket,
         })
@@ -388,6 +414,8 @@ plain_http = true
             ("[registry.\"https://x.io\"]", 1, "https://x.io"),
             ("[registry.\"x.io\"]\n[registry.\"X.io\"]", 2, "twice"),
             ("[registry.localhost]", 1, "local"),
+            ("[log]\nlevel = \"loud\"", 2, "loud"),
+            ("[log]\nformat = \"xml\"", 2, "xml"),
             ("gate = ", 1, ""),
         ] {
             match load(text) {

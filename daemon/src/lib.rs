@@ -14,11 +14,13 @@
 
 pub mod api;
 pub mod app;
+pub mod check_config;
 pub mod clock;
 pub mod config;
 pub mod ops;
 pub mod registry;
 pub mod remote;
 pub mod store;
+pub mod telemetry;
 pub mod transfer;
 pub mod trust;

@@ -1,5 +1,6 @@
 //! What most tests begin with: an upstream, a home, a running daemon.
 
+use harness::daemon::Launch;
 use harness::{Content, Daemon, FakeRegistry, Home, Image, Signer};
 
 /// The repository that most tests use.
@@ -22,8 +23,13 @@ impl World {
     /// Starts both, the daemon with this configuration.
     #[track_caller]
     pub(crate) fn with_config(config: &str) -> Self {
-        let home = Home::with_config(config);
-        let daemon = home.start();
+        Self::launched(Home::with_config(config), |launch| launch)
+    }
+
+    /// Starts both, the daemon in this home and as `prepare` says.
+    #[track_caller]
+    pub(crate) fn launched(home: Home, prepare: impl FnOnce(Launch) -> Launch) -> Self {
+        let daemon = prepare(home.launch()).start();
         Self { registry: FakeRegistry::start(), home, daemon }
     }
 

@@ -33,6 +33,7 @@ use peer::{Listener, Peer};
 /// Serves the API until it is cancelled; streams end then.
 pub async fn serve(peers: Listener, ctx: Ctx, process: Arc<Process>, cancel: CancellationToken) {
     let served = Server::builder()
+        .trace_fn(|request| tracing::info_span!("call", path = request.uri().path()))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))

@@ -23,7 +23,7 @@ pub async fn follow(ctx: Ctx, mut corrupt: mpsc::UnboundedReceiver<Digest>, canc
         }
         let actor = Actor::daemon();
         let event = Event::Corruption(Corruption { digest, corrupt: true });
-        if let Err(error) = ctx.store.commit(actor.clone(), vec![event]).await {
+        if let Err(error) = ctx.commit(actor.clone(), vec![event]).await {
             tracing::error!(%digest, %error, "corrupt content could not be put on record");
             continue;
         }

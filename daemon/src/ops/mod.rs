@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod checks;
 pub mod corruption;
 pub mod history;
+pub mod metrics;
 mod offered;
 pub mod pull;
 pub mod push;
@@ -30,12 +31,14 @@ use larder_core::policy::TrustView;
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Repository};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::config::GateMode;
 use crate::remote::Remotes;
-use crate::store::record::{Actor, Cause, Corruption, Event, Operation, OperationKind};
+use crate::store::record::{Actor, Cause, Corruption, Event, Operation, OperationKind, Record};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Counters, log};
 use crate::transfer::Flights;
 use crate::trust::Folder;
 
@@ -64,6 +67,8 @@ pub struct Ctx {
     pub teller: Teller,
     /// Signing appends to what is there: one at a time, so that none is lost.
     pub signing: Arc<tokio::sync::Mutex<()>>,
+    /// What is counted.
+    pub counters: Counters,
     /// What goes on after its caller has left: tellings of operations that are durable.
     pub tasks: TaskTracker,
 }
@@ -86,6 +91,19 @@ impl Ctx {
         repository.is_local() || self.push_to.iter().any(|glob| glob.may_match(repository))
     }
 
+    /// Makes events durable, and says so in the log and the counters.
+    ///
+    /// # Errors
+    /// Fails as the store's commit does; nothing was changed then.
+    pub(super) async fn commit(&self, actor: Actor, events: Vec<Event>) -> Result<Vec<Record>, StoreError> {
+        let records = self.store.commit(actor, events).await?;
+        for record in &records {
+            log::journaled(record);
+            self.counters.journaled(record);
+        }
+        Ok(records)
+    }
+
     /// Performs an operation: commits it, computes the checks that it made missing, tells the
     /// verdicts that changed. Returns its seq.
     ///
@@ -95,12 +113,12 @@ impl Ctx {
     /// Fails as the store's commit does; nothing was changed then.
     pub async fn perform(&self, actor: Actor, operation: Operation) -> Result<u64, StoreError> {
         let ctx = self.clone();
-        let performed = self.tasks.spawn(async move {
+        let performing = async move {
             let cause = cause_of(&operation);
             let affected = tell::affected_by(&operation);
             let mut events = healed(&ctx, &operation);
             events.push(Event::Operation(operation));
-            let records = ctx.store.commit(actor.clone(), events).await?;
+            let records = ctx.commit(actor.clone(), events).await?;
             let seq = records.last().map_or(0, |record| record.seq);
             let affected = affected.with_children(&ctx);
             if affected.subjects.is_empty() {
@@ -112,7 +130,8 @@ impl Ctx {
                 tracing::error!(%error, "verdicts could not be told");
             }
             Ok(seq)
-        });
+        };
+        let performed = self.tasks.spawn(performing.in_current_span());
         performed.await.unwrap_or(Err(StoreError::Stopping))
     }
 }

@@ -162,6 +162,7 @@ impl PullError {
 ///
 /// # Errors
 /// Fails where anything that was asked for, signatures included, could not be fetched; nothing is visible then.
+#[tracing::instrument(level = "info", skip_all, fields(%reference))]
 pub async fn pull(
     ctx: &Ctx,
     actor: Actor,

@@ -133,6 +133,7 @@ impl PushError {
 ///
 /// # Errors
 /// Fails where the source is not whole, or where the registry refuses any of it.
+#[tracing::instrument(level = "info", skip_all, fields(reference = %source))]
 pub async fn push(
     ctx: &Ctx,
     actor: Actor,

@@ -1,5 +1,6 @@
 //! "May I run this, and why (not)?": answered from what is held.
 
+use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -19,6 +20,15 @@ pub enum Question {
     Of(Reference),
     /// A digest, wherever it is held.
     Bare(Digest),
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(reference) => reference.fmt(f),
+            Self::Bare(digest) => digest.fmt(f),
+        }
+    }
 }
 
 impl FromStr for Question {

@@ -164,7 +164,7 @@ async fn tell(ctx: &Ctx, actor: &Actor, cause: Cause, which: Which, view: TrustV
             return Ok(told);
         }
         let event = Event::VerdictsTold(VerdictsTold { cause: cause.clone(), changes: part });
-        ctx.store.commit(actor.clone(), vec![event]).await?;
+        ctx.commit(actor.clone(), vec![event]).await?;
     }
 }
 

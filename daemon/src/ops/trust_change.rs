@@ -17,7 +17,7 @@ use super::checks;
 use super::tell::Which;
 use crate::store::StoreError;
 use crate::store::record::{Actor, Cause, Event, TrustChanged};
-use crate::trust::{Condition, Settled};
+use crate::trust::{Condition, Published, Settled};
 
 /// How long until a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Follows the trust folder until it is cancelled.
 pub async fn follow(ctx: Ctx, mut settled: mpsc::Receiver<Settled>, cancel: CancellationToken) {
     let mut published = ctx.trust.published();
-    let mut follower = Follower { ctx, told: None, waiting: None, cause: None };
+    let mut follower = Follower { ctx, told: None, waiting: None, cause: None, said: None };
     loop {
         let due = follower.due();
         tokio::select! {
@@ -60,6 +60,8 @@ struct Follower {
     waiting: Option<Settled>,
     /// Why verdicts may differ from what was told: the changes put in force since.
     cause: Option<Cause>,
+    /// How the folder was when the log last said so.
+    said: Option<Condition>,
 }
 
 impl Follower {
@@ -74,15 +76,12 @@ impl Follower {
                 }
             }
         }
-        let published = self.ctx.trust.published();
-        let (condition, view) = {
-            let published = published.borrow();
-            (published.condition, published.view.clone())
-        };
-        match condition {
-            Condition::Starting | Condition::Unsettled => return,
-            Condition::Settled | Condition::Faulty | Condition::Missing => {}
+        let published = self.ctx.trust.published().borrow().clone();
+        if matches!(published.condition, Condition::Starting | Condition::Unsettled) {
+            return;
         }
+        self.say(&published);
+        let Published { condition, view, .. } = published;
         let now = self.ctx.clock.now();
         let cause = self.cause.take().unwrap_or_else(|| self.cause_without_change(condition));
         let which = match &self.told {
@@ -103,6 +102,28 @@ impl Follower {
         self.told = Some((view, now));
     }
 
+    /// Logs when the folder begins or ceases to be faulty or missing: meanwhile nothing new is accepted.
+    fn say(&mut self, published: &Published) {
+        let before = self.said.replace(published.condition);
+        if before == Some(published.condition) {
+            return;
+        }
+        let folder = self.ctx.trust.path().display();
+        match (before, published.condition) {
+            (_, Condition::Faulty | Condition::Missing) => {
+                let condition = published.condition.name();
+                tracing::error!(%folder, condition, "nothing new is accepted until the trust folder is mended");
+                for fault in &published.faults {
+                    tracing::error!(file = fault.path, "{}", fault.message);
+                }
+            }
+            (Some(Condition::Faulty | Condition::Missing), Condition::Settled) => {
+                tracing::info!(%folder, "the trust folder is without fault again");
+            }
+            _ => {}
+        }
+    }
+
     /// Makes the trust record durable and then publishes the set. Returns the cause of what follows.
     async fn put_in_force(&self, settled: &Settled) -> Result<Cause, StoreError> {
         let blob = settled.files.to_blob();
@@ -118,7 +139,7 @@ impl Follower {
         let set = self.ctx.store.put(blob).await?;
         let event = Event::TrustChanged(TrustChanged { changes: settled.changes.clone(), set });
         let actor = Actor { uid: None, via: "file".to_owned() };
-        let records = self.ctx.store.commit(actor, vec![event]).await?;
+        let records = self.ctx.commit(actor, vec![event]).await?;
         let since = records.last().map_or_else(|| self.ctx.clock.now(), |record| record.time);
         self.ctx.trust.put_in_force(settled, set, since);
         Ok(Cause { code: "trust-changed".to_owned(), detail: settled.changes.join(", ") })

@@ -83,6 +83,7 @@ impl VerifyError {
 ///
 /// # Errors
 /// Fails where it is neither held nor to be had.
+#[tracing::instrument(level = "info", skip_all, fields(%question))]
 pub async fn verify(ctx: &Ctx, question: &Question) -> Result<Verified, VerifyError> {
     match (find(ctx, question).await, question) {
         (Ok(subject), _) => Ok(verify_held(ctx, subject).await?),

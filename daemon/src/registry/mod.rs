@@ -30,9 +30,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
-use crate::ops::Ctx;
 use crate::ops::receive::uploads::Uploads;
+use crate::ops::{self, Ctx};
 use crate::store::record::Actor;
 use access::{Access, Peer};
 use errors::Failure;
@@ -144,11 +145,16 @@ async fn connection(endpoint: &Endpoint, stream: TcpStream, address: SocketAddr,
 
 impl Endpoint {
     async fn answer(&self, peer: Peer, request: Request<Body>) -> Response {
-        let head = request.method() == Method::HEAD;
-        let mut answer = match self.try_answer(peer, request).await {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let head = method == Method::HEAD;
+        let span = tracing::info_span!("request", %method, path);
+        let mut answer = match self.try_answer(peer, request).instrument(span.clone()).await {
             Ok(answer) => answer,
             Err(failure) => failure.render(head),
         };
+        let status = answer.status().as_u16();
+        self.ctx.counters.answered(method.as_str(), status);
+        span.in_scope(|| tracing::debug!(status, "answered"));
         answer.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         answer
     }
@@ -156,6 +162,9 @@ impl Endpoint {
     async fn try_answer(&self, peer: Peer, request: Request<Body>) -> Result<Response, Failure> {
         let uid = self.access.admit(peer, request.uri(), request.headers())?;
         let (parts, body) = request.into_parts();
+        if parts.uri.path() == METRICS && parts.method == Method::GET {
+            return Ok(metrics(&self.ctx).await);
+        }
         let Route { call, query } = Route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         match call {
             Call::Version => Ok(version(parts.method == Method::HEAD)),
@@ -200,6 +209,15 @@ struct Asked {
 
 /// `Docker-Distribution-API-Version`, by which Docker's clients know a registry.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Where the daemon's numbers are read.
+const METRICS: &str = "/metrics";
+
+async fn metrics(ctx: &Ctx) -> Response {
+    let mut answer = Response::new(Body::from(ops::metrics::metrics(ctx).await));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ops::metrics::MEDIA_TYPE));
+    answer
+}
 
 fn version(head: bool) -> Response {
     let mut answer = Response::new(if head { Body::empty() } else { Body::from("{}") });

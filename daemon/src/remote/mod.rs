@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -70,6 +71,15 @@ pub enum Access {
     Push,
 }
 
+/// How many requests were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// All of them, redirected and repeated ones included.
+    pub sent: u64,
+    /// Those that got no answer.
+    pub failed: u64,
+}
+
 /// Every registry that can be reached, with its credentials, tokens and limits. Cheap to clone.
 #[derive(Clone)]
 pub struct Remotes {
@@ -95,6 +105,12 @@ impl Remotes {
         let plain = Arc::new(PlainList(plain.map(|url| redirect::authority(&url)).collect()));
         let clients = Arc::new(Clients::new()?);
         Ok(Self { shared: Arc::new(Shared { config, clients, plain, connections: Mutex::default() }) })
+    }
+
+    /// Says how many requests were sent so far.
+    pub fn requests(&self) -> Requests {
+        let Clients { sent, failed, .. } = &*self.shared.clients;
+        Requests { sent: sent.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
     }
 
     /// Returns a repository at its registry.

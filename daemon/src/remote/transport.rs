@@ -40,6 +40,10 @@ pub(super) struct Clients {
     public: Client,
     private: Client,
     anywhere: Client,
+    /// Requests that were sent.
+    pub sent: AtomicU64,
+    /// Those that got no answer.
+    pub failed: AtomicU64,
 }
 
 impl Clients {
@@ -64,7 +68,13 @@ impl Clients {
                 .build()
                 .map_err(|error| RemoteError::Setup(root(&error)))
         };
-        Ok(Self { public: build(Reach::Public)?, private: build(Reach::Private)?, anywhere: build(Reach::Anywhere)? })
+        Ok(Self {
+            public: build(Reach::Public)?,
+            private: build(Reach::Private)?,
+            anywhere: build(Reach::Anywhere)?,
+            sent: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
     }
 
     /// Sends one request and waits for the head of the answer; `sent` counts the bytes of the body that were taken, so
@@ -101,6 +111,10 @@ impl Clients {
         };
         // Without the query: it holds signatures of storage services.
         let (host, path) = (url.authority(), url.path());
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
         match &result {
             Ok(response) => tracing::debug!("{method} {host}{path} → {}", response.status().as_u16()),
             Err(error) => tracing::debug!("{method} {host}{path} → {error}"),

@@ -68,6 +68,11 @@ impl Contents {
         Self { files, unread, missing, overlooked, reading }
     }
 
+    /// Reads a folder that nobody watches. Blocking.
+    pub fn of(folder: &Path) -> Self {
+        Self::read(folder, None)
+    }
+
     /// Makes the contents of a folder that could not be read at all.
     pub(super) fn unreadable(message: &str) -> Self {
         let missing = vec![MissingFolder { folder: ITSELF, absent: false, message: message.into() }];
