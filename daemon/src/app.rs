@@ -73,6 +73,7 @@ impl App {
             concurrency: config.concurrency,
             flights: Flights::default(),
             counters: Counters::new(started),
+            checks: checks::Pool::start().context("starting the threads that check signatures")?,
             teller: Teller::default(),
             signing: Arc::default(),
             tasks: tasks.clone(),

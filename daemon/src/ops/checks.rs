@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use larder_core::Digest;
 use larder_core::check::{Checker, SignedHash};
 use larder_core::key::{AnchorId, PublicKey};
@@ -13,8 +14,14 @@ use larder_core::signature::simple_signing::{self, FoundSignature, MAX_PAYLOAD_B
 use super::Ctx;
 use crate::store::{Store, StoreError};
 
-/// How many signatures are checked in one slice on the blocking pool.
-const SLICE: usize = 256;
+mod pool;
+
+pub use pool::Pool;
+
+/// How many signatures are checked in one slice: with one key, a few milliseconds.
+const SLICE: usize = 64;
+/// How many manifests are read at once, so that the pool has something to do while another is read.
+const READING: usize = 8;
 
 /// Returns every key of the sets that a view judges under.
 pub fn anchors_of(view: &TrustView) -> Vec<PublicKey> {
@@ -63,21 +70,26 @@ async fn compute(ctx: &Ctx, keys: &[PublicKey], missing: BTreeSet<(SignatureId, 
             }
         }
     }
-    for (manifest, wanted) in by_manifest {
-        let found = match read_signatures(&ctx.store, manifest).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%manifest, %error, "signatures cannot be read; their checks stay missing");
-                continue;
-            }
-        };
-        let mut tasks: Vec<(FoundSignature, Vec<PublicKey>)> =
-            found.into_iter().filter_map(|found| wanted.get(&found.id).map(|keys| (found, keys.clone()))).collect();
-        while !tasks.is_empty() {
-            let slice = tasks.split_off(tasks.len().saturating_sub(SLICE));
-            let checked = tokio::task::spawn_blocking(move || check_all(&slice)).await;
-            ctx.store.record_checks(&checked.unwrap_or_default());
+    let each = |(manifest, wanted)| compute_in(ctx, manifest, wanted);
+    stream::iter(by_manifest).for_each_concurrent(READING, each).await;
+}
+
+/// Computes what is wanted of one manifest.
+async fn compute_in(ctx: &Ctx, manifest: Digest, wanted: BTreeMap<SignatureId, Vec<PublicKey>>) {
+    let found = match read_signatures(&ctx.store, manifest).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%manifest, %error, "signatures cannot be read; their checks stay missing");
+            return;
         }
+    };
+    let mut tasks: Vec<(FoundSignature, Vec<PublicKey>)> =
+        found.into_iter().filter_map(|found| wanted.get(&found.id).map(|keys| (found, keys.clone()))).collect();
+    while !tasks.is_empty() {
+        let slice = tasks.split_off(tasks.len().saturating_sub(SLICE));
+        // What the pool does not answer stays missing: pending, never a result.
+        let checked = ctx.checks.run(move || check_all(&slice)).await;
+        ctx.store.record_checks(&checked.unwrap_or_default());
     }
 }
 

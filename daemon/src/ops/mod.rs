@@ -63,6 +63,8 @@ pub struct Ctx {
     pub concurrency: usize,
     /// The blobs that are being pulled right now.
     pub flights: Flights,
+    /// Where signatures are checked.
+    pub checks: checks::Pool,
     /// Tells changes of verdicts, one telling at a time.
     pub teller: Teller,
     /// Signing appends to what is there: one at a time, so that none is lost.
