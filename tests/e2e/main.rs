@@ -6,6 +6,7 @@ mod arrows;
 mod bad_input;
 mod cli;
 mod endpoint;
+mod hostile_registry;
 mod judge_sample;
 mod kill;
 mod operations;

@@ -1,0 +1,331 @@
+//! A registry that means harm. Each: an end within a bound, memory within a bound, a clear error, nothing half-visible.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use harness::hostile::{Asked, write_answer, write_endlessly, write_head};
+use harness::image::RawManifest;
+use harness::{Daemon, Home, HostileRegistry, Image};
+use larder_core::Digest;
+use larder_core::manifest::OCI_MANIFEST;
+use serde_json::json;
+
+/// The time that a refusal may take: a few of the daemon's own timeouts, tries and pauses, on a slow machine.
+const BOUND: Duration = Duration::from_secs(60);
+/// The memory that it may take.
+const MEMORY_KIB: u64 = 96 << 10;
+/// What the daemon is told to wait for a registry that keeps silent.
+const CONFIG: &str = "timeout = 2\n";
+
+/// What a hostile registry serves where it is not hostile: an image.
+struct Served {
+    root: RawManifest,
+    blobs: Vec<(Digest, bytes::Bytes)>,
+}
+
+impl Served {
+    fn image(name: &str) -> Self {
+        let image = Image::small(name);
+        let blobs = image.blobs().iter().map(|blob| (Digest::of(blob), blob.clone())).collect();
+        Self { root: image.root().clone(), blobs }
+    }
+
+    /// Answers as a registry should.
+    fn answer(&self, asked: &Asked, stream: &mut TcpStream) -> std::io::Result<()> {
+        let body = |found: &[u8]| if asked.method == "HEAD" { Vec::new() } else { found.to_vec() };
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        if asked.path.contains("/manifests/") && (last == "1.0" || last == self.root.digest().to_string()) {
+            let digest = format!("Docker-Content-Digest: {}", self.root.digest());
+            let kind = format!("Content-Type: {}", self.root.media_type);
+            if asked.method == "HEAD" {
+                let length = format!("Content-Length: {}", self.root.bytes.len());
+                return write_head(stream, "200 OK", &[&digest, &kind, &length]);
+            }
+            return write_answer(stream, "200 OK", &[&digest, &kind], &self.root.bytes);
+        }
+        match self.blobs.iter().find(|(digest, _)| last == digest.to_string()) {
+            Some((_, bytes)) => write_answer(stream, "200 OK", &[], &body(bytes)),
+            None => write_answer(stream, "404 Not Found", &[], b"{}"),
+        }
+    }
+}
+
+/// A daemon, and what is asserted of it.
+struct Victim {
+    daemon: Daemon,
+    home: Home,
+}
+
+impl Victim {
+    fn start() -> Self {
+        let home = Home::with_config(CONFIG);
+        let daemon = home.start();
+        Self { daemon, home }
+    }
+
+    /// Runs the client against the registry; it must end in time, in a clear error that says `noun`, and change nothing.
+    #[track_caller]
+    fn refuses(&mut self, arguments: &[&str], noun: &str) {
+        let begun = Instant::now();
+        let output = self.home.larder(arguments);
+        let took = begun.elapsed();
+        assert_eq!(output.code, 1, "exit code\n{}{}", output.stdout, output.stderr);
+        output.is_a_clear_error(noun);
+        assert!(took < BOUND, "it took {took:?}");
+        self.is_unharmed();
+    }
+
+    #[track_caller]
+    fn is_unharmed(&mut self) {
+        self.daemon.assert_up();
+        let peak = self.daemon.memory_kib("VmHWM");
+        assert!(peak < MEMORY_KIB, "{peak} KiB at the peak");
+        assert!(self.daemon.client().list().is_empty(), "something became visible");
+        assert_eq!(self.daemon.client().status().seq, 0, "something is on record");
+        self.home.assert_blobs_are_whole();
+    }
+}
+
+fn reference(registry: &HostileRegistry) -> String {
+    format!("{}/store/app:1.0", registry.host())
+}
+
+#[test]
+fn a_tag_list_without_end() {
+    // Every page names another one.
+    let pages = HostileRegistry::start(|asked, stream| {
+        let link = format!("Link: </v2/store/app/tags/list?n=1000&last=t{}>; rel=\"next\"", asked.before);
+        let tags: Vec<String> = (0..100).map(|tag| format!("t{}-{tag}", asked.before)).collect();
+        let body = json!({"name": "store/app", "tags": tags}).to_string();
+        write_answer(stream, "200 OK", &[&link, "Content-Type: application/json"], body.as_bytes())
+    });
+    let mut victim = Victim::start();
+    let begun = Instant::now();
+    let output = victim.home.larder(["ls", "--remote", &format!("{}/store/app", pages.host())]);
+    assert!(begun.elapsed() < BOUND, "it took {:?}", begun.elapsed());
+    assert!(pages.count() <= 1_100, "{} pages were asked for", pages.count());
+    // What there is is shown, and that it is not all.
+    assert!(output.code == 0 || output.stderr.contains("error"), "{}", output.stderr);
+    victim.is_unharmed();
+
+    // One page has no end.
+    let page = HostileRegistry::start(|_, stream| {
+        write_head(stream, "200 OK", &["Transfer-Encoding: chunked", "Content-Type: application/json"])?;
+        write_endlessly(stream, &[b' '; 65536], Duration::ZERO)
+    });
+    victim.refuses(&["ls", "--remote", &format!("{}/store/app", page.host())], "4 MiB");
+}
+
+#[test]
+fn pages_in_a_circle() {
+    let registry = HostileRegistry::start(|asked, stream| {
+        let link = format!("Link: </v2/store/app/tags/list?last={}>; rel=\"next\"", asked.before % 2);
+        write_answer(stream, "200 OK", &[&link], br#"{"name":"store/app","tags":["a"]}"#)
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["ls", "--remote", &format!("{}/store/app", registry.host())], "circle");
+    assert!(registry.count() < 10, "{}", registry.count());
+}
+
+#[test]
+fn names_that_are_paths() {
+    let registry = HostileRegistry::start(|_, stream| {
+        let tags = json!({"name": "x", "tags": ["../../../etc/passwd", "..", "a/b", "1.0", "\u{1b}[31m", ""]});
+        write_answer(stream, "200 OK", &[], tags.to_string().as_bytes())
+    });
+    let mut victim = Victim::start();
+    let list = victim.home.larder(["ls", "--remote", &format!("{}/store/app", registry.host())]).exits(0);
+    assert_eq!(list.stdout.trim(), "1.0");
+    victim.is_unharmed();
+}
+
+#[test]
+fn lengths_that_lie() {
+    let served = Arc::new(Served::image("lengths"));
+    for (kind, delta) in [("manifests", 7_i64), ("manifests", -7), ("blobs", 7), ("blobs", -7)] {
+        let image = Arc::clone(&served);
+        let registry = HostileRegistry::start(move |asked, stream| {
+            let by_digest = asked.path.contains("sha256:") && asked.method == "GET";
+            if !by_digest || !asked.path.contains(kind) {
+                return image.answer(asked, stream);
+            }
+            let bytes = image.blobs.iter().find(|(digest, _)| asked.path.ends_with(&digest.to_string()));
+            let bytes = bytes.map_or(&image.root.bytes, |(_, bytes)| bytes);
+            let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX) + delta;
+            let media_type = format!("Content-Type: {}", image.root.media_type);
+            write_head(stream, "200 OK", &[&format!("Content-Length: {length}"), &media_type])?;
+            stream.write_all(bytes)
+        });
+        let mut victim = Victim::start();
+        victim.refuses(&["pull", &reference(&registry)], if kind == "blobs" { "bytes" } else { "store/app" });
+    }
+}
+
+#[test]
+fn a_body_that_trickles() {
+    for kind in ["/manifests/sha256", "/blobs/"] {
+        let image = Served::image("trickle");
+        let registry = HostileRegistry::start(move |asked, stream| {
+            if !asked.path.contains(kind) || asked.method == "HEAD" {
+                return image.answer(asked, stream);
+            }
+            let blob = image.blobs.iter().find(|(digest, _)| asked.path.ends_with(&digest.to_string()));
+            let length = blob.map_or(image.root.bytes.len(), |(_, bytes)| bytes.len());
+            let media_type = format!("Content-Type: {}", image.root.media_type);
+            write_head(stream, "200 OK", &[&format!("Content-Length: {length}"), &media_type])?;
+            for _ in 0..length {
+                stream.write_all(b"x")?;
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            Ok(())
+        });
+        let mut victim = Victim::start();
+        victim.refuses(&["pull", &reference(&registry)], "slow");
+    }
+}
+
+#[test]
+fn silence() {
+    let registry = HostileRegistry::start(|_, _| {
+        std::thread::sleep(Duration::from_secs(30));
+        Ok(())
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["pull", &reference(&registry)], "2 s");
+}
+
+#[test]
+fn compression_that_nobody_asked_for() {
+    // A small gzip stream of zeros; as a bomb it would be gigabytes.
+    let gzip =
+        [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 99, 96, 24, 5, 163, 96, 20, 12, 119, 0, 0, 46, 175, 181, 239, 0, 4, 0, 0];
+    for kind in ["/manifests/sha256", "/blobs/", "/tags/"] {
+        let image = Served::image("gzip");
+        let registry = HostileRegistry::start(move |asked, stream| {
+            if !asked.path.contains(kind) || asked.method == "HEAD" {
+                return image.answer(asked, stream);
+            }
+            let media_type = format!("Content-Type: {}", image.root.media_type);
+            write_answer(stream, "200 OK", &["Content-Encoding: gzip", &media_type], &gzip)
+        });
+        let mut victim = Victim::start();
+        if kind == "/tags/" {
+            victim.refuses(&["ls", "--remote", &format!("{}/store/app", registry.host())], "store/app");
+        } else {
+            victim.refuses(&["pull", &reference(&registry)], "store/app");
+        }
+    }
+}
+
+#[test]
+fn a_digest_header_that_lies() {
+    let (told, given) = (Served::image("told"), Served::image("given"));
+    let registry = HostileRegistry::start(move |asked, stream| {
+        if asked.path.contains("/manifests/") && asked.method == "GET" {
+            let digest = format!("Docker-Content-Digest: {}", told.root.digest());
+            return write_answer(
+                stream,
+                "200 OK",
+                &[&digest, &format!("Content-Type: {OCI_MANIFEST}")],
+                &given.root.bytes,
+            );
+        }
+        told.answer(asked, stream)
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["pull", &reference(&registry)], "digest");
+}
+
+#[test]
+fn more_than_any_disk_holds() {
+    let config = b"{}";
+    let layer = Digest::of(b"nobody has these bytes");
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::of(config).to_string(), "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer.to_string(), "size": 1_u64 << 60}]});
+    let root = RawManifest { media_type: OCI_MANIFEST.to_owned(), bytes: manifest.to_string().into() };
+    let image = Served { root, blobs: vec![(Digest::of(config), bytes::Bytes::from_static(config))] };
+    let registry = HostileRegistry::start(move |asked, stream| {
+        if asked.path.ends_with(&layer.to_string()) {
+            write_head(stream, "200 OK", &[&format!("Content-Length: {}", 1_u64 << 60)])?;
+            loop {
+                stream.write_all(&[0; 65536])?;
+            }
+        }
+        image.answer(asked, stream)
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["pull", &reference(&registry)], "free");
+    assert!(!registry.asked().iter().any(|line| line.contains(&layer.to_string())), "it was asked for");
+}
+
+#[test]
+fn a_way_back_to_the_daemon_itself() {
+    let mut victim = Victim::start();
+    // What a stranger may not read is there for the daemon's own uid.
+    let http = victim.daemon.http();
+    let own = victim.daemon.endpoint().to_owned();
+    for place in [format!("http://{own}/v2/"), format!("http://localhost:{}/v2/", own.rsplit(':').next().unwrap_or(""))]
+    {
+        let image = Served::image("back");
+        let registry = HostileRegistry::start(move |asked, stream| {
+            if asked.path.contains("/blobs/") {
+                return write_answer(stream, "307 Temporary Redirect", &[&format!("Location: {place}")], b"");
+            }
+            image.answer(asked, stream)
+        });
+        victim.refuses(&["pull", &reference(&registry)], "larderd itself");
+    }
+    victim.refuses(&["pull", &format!("{own}/store/app:1.0")], "larderd itself");
+    http.get("/v2/").is(200);
+}
+
+#[test]
+fn a_token_that_never_satisfies() {
+    let registry = HostileRegistry::start(|asked, stream| {
+        if asked.path.starts_with("/token") {
+            return write_answer(stream, "200 OK", &[], br#"{"token":"t","expires_in":60}"#);
+        }
+        let realm = "WWW-Authenticate: Bearer realm=\"/token\",service=\"x\"";
+        write_answer(stream, "401 Unauthorized", &[realm], b"{}")
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["pull", &reference(&registry)], "store/app");
+    assert!(registry.count() < 20, "{}", registry.count());
+}
+
+#[test]
+fn a_token_realm_where_none_may_be() {
+    for realm in
+        ["http://169.254.169.254/token", "http://[fe80::1]/token", "file:///etc/passwd", "http://user:pw@localhost/"]
+    {
+        let registry = HostileRegistry::start(move |_, stream| {
+            let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"x\"");
+            write_answer(stream, "401 Unauthorized", &[&challenge], b"{}")
+        });
+        let mut victim = Victim::start();
+        victim.refuses(&["pull", &reference(&registry)], "store/app");
+    }
+}
+
+#[test]
+fn what_is_no_http() {
+    for bytes in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\n", b""]
+    {
+        let registry = HostileRegistry::start(move |_, stream| stream.write_all(bytes));
+        let mut victim = Victim::start();
+        victim.refuses(&["pull", &reference(&registry)], "store/app");
+    }
+    // A head without end.
+    let registry = HostileRegistry::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
+        loop {
+            stream.write_all(&[b'a'; 4096])?;
+        }
+    });
+    let mut victim = Victim::start();
+    victim.refuses(&["pull", &reference(&registry)], "store/app");
+}
