@@ -89,6 +89,7 @@ impl App {
                 let listener = TcpListener::bind(address).await.with_context(|| {
                     format!("the endpoint cannot listen on {address}; LARDER_ENDPOINT=off or =127.0.0.1:0 goes without")
                 })?;
+                ctx.remotes.set_own(listener.local_addr()?);
                 let access = registry::access::Access::open(&config.home, &config.endpoint.hosts)?;
                 Some((listener, access))
             }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use larder_core::Repository;
 use larder_core::glob::Glob;
@@ -23,6 +24,10 @@ pub const ENDPOINT_VARIABLE: &str = "LARDER_ENDPOINT";
 pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:4470";
 /// How many requests may be under way at one registry unless told otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 8;
+/// How long a registry may keep silent unless told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that a registry may be told to keep silent.
+const MAX_TIMEOUT: u64 = 3600;
 /// The most requests that may be allowed to be under way at one registry.
 pub const MAX_CONCURRENCY: usize = 64;
 /// The most bytes that the file may have.
@@ -96,12 +101,20 @@ pub struct RegistryConfig {
 }
 
 /// What the registry client needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RegistriesConfig {
     /// By host (with port), in lower case; Docker Hub is `docker.io`.
     pub registries: BTreeMap<String, RegistryConfig>,
     /// How many requests may be under way at one registry; 0 means [`DEFAULT_CONCURRENCY`].
     pub concurrency: usize,
+    /// How long a registry may keep silent: before an answer, and in the middle of one.
+    pub timeout: Duration,
+}
+
+impl Default for RegistriesConfig {
+    fn default() -> Self {
+        Self { registries: BTreeMap::new(), concurrency: 0, timeout: DEFAULT_TIMEOUT }
+    }
 }
 
 /// Says why the configuration cannot be used.
@@ -141,6 +154,7 @@ pub enum ConfigError {
 struct File {
     gate: GateMode,
     concurrency: Option<Spanned<usize>>,
+    timeout: Option<Spanned<u64>>,
     endpoint: EndpointTable,
     trust: TrustTable,
     log: LogTable,
@@ -228,6 +242,14 @@ impl Config {
                 return Err(wrong(number.span().start, message));
             }
         };
+        let timeout = match &file.timeout {
+            None => DEFAULT_TIMEOUT,
+            Some(seconds) if (1..=MAX_TIMEOUT).contains(seconds.get_ref()) => Duration::from_secs(*seconds.get_ref()),
+            Some(seconds) => {
+                let message = format!("timeout is a number of seconds from 1 to {MAX_TIMEOUT}");
+                return Err(wrong(seconds.span().start, message));
+            }
+        };
         let level = match &file.log.level {
             None => LogLevel::default(),
             Some(text) => text.get_ref().parse().map_err(|error| wrong(text.span().start, format!("{error}")))?,
@@ -248,7 +270,7 @@ impl Config {
             gate: file.gate,
             concurrency,
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
-            registries: RegistriesConfig { registries, concurrency },
+            registries: RegistriesConfig { registries, concurrency, timeout },
             log: LogConfig { level, format: file.log.format },
             home,
             socket,
@@ -404,6 +426,7 @@ plain_http = true
             ("concurrency = 0", 1, "64"),
             ("\n\nconcurrency = 65", 3, "64"),
             ("concurrency = -1", 1, ""),
+            ("timeout = 0", 1, "3600"),
             ("[endpoint]\nadress = \"off\"", 2, "adress"),
             ("[endpoint]\naddress = \"0.0.0.0:1\"", 2, "loopback"),
             ("[endpoint]\nhosts = [\"http://x\"]", 2, "http://x"),

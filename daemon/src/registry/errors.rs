@@ -191,7 +191,7 @@ impl From<StoreError> for Failure {
             StoreError::Rebuilding { .. } => Self::retry("UNAVAILABLE", message),
             StoreError::Stopping => Self::retry("UNAVAILABLE", message),
             StoreError::ReadOnly { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message),
-            StoreError::Full { .. } => Self::new(
+            StoreError::Full { .. } | StoreError::NoRoom { .. } => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "UNAVAILABLE",
                 "the disk of the daemon's home is full; nothing was taken",

@@ -9,7 +9,7 @@ use reqwest::Response;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{At, RemoteError};
-use super::transport::next_chunk;
+use super::transport::Pace;
 use super::{BlobStream, RemoteRepository, retry};
 
 /// How often a download that breaks is taken up again.
@@ -32,6 +32,7 @@ impl RemoteRepository {
             skip: 0,
             response: None,
             resumes: 0,
+            pace: Pace::default(),
             _permit: permit,
         };
         download.open().await?;
@@ -79,6 +80,7 @@ struct Download {
     skip: u64,
     response: Option<Response>,
     resumes: u32,
+    pace: Pace,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -90,7 +92,7 @@ impl Download {
                 self.open().await?;
             }
             let Some(response) = &mut self.response else { return Err(self.truncated()) };
-            let broke = match next_chunk(&self.at, response).await {
+            let broke = match self.pace.next_chunk(&self.at, response).await {
                 Ok(Some(mut chunk)) => {
                     let dropped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
                     drop(chunk.split_to(dropped));

@@ -115,6 +115,22 @@ pub enum RemoteError {
         /// For how long.
         waited: Duration,
     },
+    /// It comes so slowly that it may never end.
+    #[error("{at}: the registry is too slow: {received} bytes came in {} s", .waited.as_secs())]
+    TooSlow {
+        /// What was asked for.
+        at: At,
+        /// How many bytes came.
+        received: u64,
+        /// In what time.
+        waited: Duration,
+    },
+    /// It is this very daemon.
+    #[error("{at}: this is the endpoint of larderd itself")]
+    Itself {
+        /// What was asked for.
+        at: At,
+    },
     /// The registry, or what it led to, is at an address that is not connected to.
     #[error("{at}: not connected: {refused}")]
     RefusedAddress {
@@ -251,7 +267,8 @@ impl RemoteError {
             Self::NotFound { .. } => "not-found",
             Self::RateLimited { .. } => "rate-limited",
             Self::Server { .. } | Self::Unexpected { .. } => "registry-error",
-            Self::Unreachable { .. } | Self::Stalled { .. } => "unreachable",
+            Self::Unreachable { .. } | Self::Stalled { .. } | Self::TooSlow { .. } => "unreachable",
+            Self::Itself { .. } => "itself",
             Self::RefusedAddress { .. } => "refused-address",
             Self::PlainHttp { .. } => "plain-http",
             Self::Redirect { .. } => "refused-redirect",
@@ -292,7 +309,10 @@ impl RemoteError {
                 at.registry
             ),
             Self::Server { .. } => "the fault is the registry's; try again later".into(),
-            Self::Unreachable { at, .. } | Self::Stalled { at, .. } => {
+            Self::Itself { .. } => {
+                "what is held is there already; name the registry that it is to come from, or push to the endpoint".into()
+            }
+            Self::Unreachable { at, .. } | Self::Stalled { at, .. } | Self::TooSlow { at, .. } => {
                 format!("check the name {:?} and the network; what is held already stays usable", at.registry)
             }
             Self::RefusedAddress { .. } => {

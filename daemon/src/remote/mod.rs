@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -103,8 +104,13 @@ impl Remotes {
         let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
         let plain = plain.filter_map(|(host, _)| Url::parse(&format!("http://{host}/")).ok());
         let plain = Arc::new(PlainList(plain.map(|url| redirect::authority(&url)).collect()));
-        let clients = Arc::new(Clients::new()?);
+        let clients = Arc::new(Clients::new(config.timeout)?);
         Ok(Self { shared: Arc::new(Shared { config, clients, plain, connections: Mutex::default() }) })
+    }
+
+    /// Says where this very daemon's endpoint is: nothing is fetched from there, and no registry may lead there.
+    pub fn set_own(&self, endpoint: SocketAddr) {
+        self.shared.clients.set_own(endpoint);
     }
 
     /// Says how many requests were sent so far.

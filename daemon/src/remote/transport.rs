@@ -5,9 +5,9 @@
 //! between the check and the connection gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -16,17 +16,19 @@ use oci_distribution::errors::OciEnvelope;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Request, Response, Url};
 
-use super::address::{Reach, RefusedAddress, literal};
+use super::address::{Reach, RefusedAddress, is_loopback_host, literal};
+use crate::config::DEFAULT_TIMEOUT;
+
 use super::error::{Answer, At, RemoteError, clean};
 
 /// How long a connection may take to come about, name look-up and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for the head of an answer, for the next bytes of a body, or for an upload to move.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many idle times in a row an upload is given: a registry may move gigabytes before it answers.
 const UPLOAD_PATIENCE: u32 = 5;
-/// How long a small body (a manifest, a page, a token) may take in all.
-const SMALL_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How many times that a small body (a manifest, a page, a token) may take in all.
+const SMALL_BODY_PATIENCE: u32 = 2;
+/// The fewest bytes a second of a blob: one that trickles would keep its place for ever.
+const SLOWEST: u64 = 1 << 10;
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// The most bytes that are read of an answer that reports an error.
@@ -40,15 +42,29 @@ pub(super) struct Clients {
     public: Client,
     private: Client,
     anywhere: Client,
+    /// How long to wait for the head of an answer, for the next bytes of a body, or for an upload to move.
+    patience: Patience,
+    /// The endpoint of this very daemon.
+    own: OnceLock<SocketAddr>,
     /// Requests that were sent.
     pub sent: AtomicU64,
     /// Those that got no answer.
     pub failed: AtomicU64,
 }
 
+/// How long a registry may keep silent. An answer carries it along.
+#[derive(Clone, Copy, Debug)]
+struct Patience(Duration);
+
+impl Patience {
+    fn of(response: &Response) -> Self {
+        response.extensions().get().copied().unwrap_or(Self(DEFAULT_TIMEOUT))
+    }
+}
+
 impl Clients {
     /// Builds the clients with the system's root certificates, or Mozilla's where the system has none.
-    pub(super) fn new() -> Result<Self, RemoteError> {
+    pub(super) fn new(timeout: Duration) -> Result<Self, RemoteError> {
         let tls = tls()?;
         let build = |reach| {
             let mut headers = HeaderMap::new();
@@ -72,6 +88,8 @@ impl Clients {
             public: build(Reach::Public)?,
             private: build(Reach::Private)?,
             anywhere: build(Reach::Anywhere)?,
+            patience: Patience(timeout),
+            own: OnceLock::new(),
             sent: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -88,6 +106,7 @@ impl Clients {
     ) -> Result<Response, RemoteError> {
         let (method, url) = (request.method().clone(), request.url().clone());
         check_literal(at, reach, &url)?;
+        self.check_own(at, &url)?;
         let client = match reach {
             Reach::Public => &self.public,
             Reach::Private => &self.private,
@@ -95,16 +114,17 @@ impl Clients {
         };
         let answer = client.execute(request);
         tokio::pin!(answer);
+        let Patience(patience) = self.patience;
         let (mut before, mut idle) = (0, 0);
-        let result = loop {
-            match tokio::time::timeout(IDLE_TIMEOUT, &mut answer).await {
+        let mut result = loop {
+            match tokio::time::timeout(patience, &mut answer).await {
                 Ok(result) => break result.map_err(|error| broken(at, error)),
                 Err(_) => {
                     let now = sent.load(Ordering::Relaxed);
                     idle = if now == before { idle + 1 } else { 0 };
                     before = now;
                     if idle >= if now == 0 { 1 } else { UPLOAD_PATIENCE } {
-                        break Err(RemoteError::Stalled { at: at.clone(), waited: IDLE_TIMEOUT * idle });
+                        break Err(RemoteError::Stalled { at: at.clone(), waited: patience * idle });
                     }
                 }
             }
@@ -115,11 +135,67 @@ impl Clients {
         if result.is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
+        if let Ok(response) = &mut result {
+            response.extensions_mut().insert(self.patience);
+        }
         match &result {
             Ok(response) => tracing::debug!("{method} {host}{path} → {}", response.status().as_u16()),
             Err(error) => tracing::debug!("{method} {host}{path} → {error}"),
         }
         result
+    }
+}
+
+impl Clients {
+    /// Says where this very daemon's endpoint is, once it is known.
+    pub(super) fn set_own(&self, own: SocketAddr) {
+        // It is bound once.
+        let _ = self.own.set(own);
+    }
+
+    /// Refuses the daemon's own endpoint, which would take the request for its owner's. Names beside `localhost` need no
+    /// look: the endpoint answers to no other `Host`, unless it is configured.
+    fn check_own(&self, at: &At, url: &Url) -> Result<(), RemoteError> {
+        let Some(own) = self.own.get().filter(|own| url.port_or_known_default() == Some(own.port())) else {
+            return Ok(());
+        };
+        let host = url.host_str().unwrap_or_default();
+        let is_own = match literal(host) {
+            Some(address) => address.to_canonical() == own.ip(),
+            None => is_loopback_host(host),
+        };
+        if is_own { Err(RemoteError::Itself { at: at.clone() }) } else { Ok(()) }
+    }
+}
+
+/// Watches over how fast a body comes.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// The time spent waiting for the registry; what its taker does with the bytes does not count.
+    waited: Duration,
+    /// What came in that time.
+    received: u64,
+}
+
+impl Pace {
+    /// Returns the next bytes of a body; `None` at its end.
+    ///
+    /// # Errors
+    /// Fails as [`next_chunk`] does, and where less than a kibibyte a second came while the registry had as long as it
+    /// may keep silent.
+    pub(super) async fn next_chunk(&mut self, at: &At, response: &mut Response) -> Result<Option<Bytes>, RemoteError> {
+        let Patience(patience) = Patience::of(response);
+        let begun = Instant::now();
+        let chunk = next_chunk(at, response).await?;
+        self.waited += begun.elapsed();
+        self.received = self.received.saturating_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        if self.waited >= patience && chunk.is_some() {
+            let Self { waited, received } = std::mem::take(self);
+            if received < SLOWEST.saturating_mul(patience.as_secs()) {
+                return Err(RemoteError::TooSlow { at: at.clone(), received, waited });
+            }
+        }
+        Ok(chunk)
     }
 }
 
@@ -189,9 +265,10 @@ pub(super) async fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
 
 /// Returns the next bytes of a body; `None` at its end.
 pub(super) async fn next_chunk(at: &At, response: &mut Response) -> Result<Option<Bytes>, RemoteError> {
-    match tokio::time::timeout(IDLE_TIMEOUT, response.chunk()).await {
+    let Patience(patience) = Patience::of(response);
+    match tokio::time::timeout(patience, response.chunk()).await {
         Ok(result) => result.map_err(|error| broken(at, error)),
-        Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: IDLE_TIMEOUT }),
+        Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: patience }),
     }
 }
 
@@ -216,9 +293,12 @@ pub(super) async fn read_all(at: &At, response: Response, limit: u64) -> Result<
 
 /// Reads a body up to `limit` bytes, and says whether that was all of it.
 async fn read_up_to(at: &At, mut response: Response, limit: u64) -> Result<(Bytes, bool), RemoteError> {
+    let whole = Patience::of(&response).0 * SMALL_BODY_PATIENCE;
+    let received = AtomicU64::new(0);
     let read = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = next_chunk(at, &mut response).await? {
+            received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(body.len());
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             if chunk.len() > room {
@@ -227,9 +307,9 @@ async fn read_up_to(at: &At, mut response: Response, limit: u64) -> Result<(Byte
         }
         Ok((body.freeze(), true))
     };
-    match tokio::time::timeout(SMALL_BODY_TIMEOUT, read).await {
+    match tokio::time::timeout(whole, read).await {
         Ok(result) => result,
-        Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: SMALL_BODY_TIMEOUT }),
+        Err(_) => Err(RemoteError::TooSlow { at: at.clone(), received: received.into_inner(), waited: whole }),
     }
 }
 
@@ -310,7 +390,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_name_is_told_from_one_that_is_not_there() {
-        let clients = Clients::new().expect("clients");
+        let clients = Clients::new(DEFAULT_TIMEOUT).expect("clients");
         let at = At { registry: "r".into(), what: "w".into() };
         for text in ["https://localhost:1/", "https://127.0.0.1:1/", "https://0x7f.1:1/", "https://[::ffff:7f00:1]:1/"]
         {

@@ -90,6 +90,10 @@ impl Blobs {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.length(digest).is_some()
     }

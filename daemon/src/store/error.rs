@@ -77,6 +77,14 @@ pub enum StoreError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// What is announced is more than the disk has room for; nothing of it was taken.
+    #[error("the disk has no room for {needed} bytes: {free} are free")]
+    NoRoom {
+        /// How many bytes are announced.
+        needed: u64,
+        /// How many are free.
+        free: u64,
+    },
     /// The system refused something.
     #[error("cannot {what} {}: {}", path.display(), words(source))]
     Io {
@@ -179,7 +187,7 @@ impl StoreError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ReadOnly { .. } => "read-only",
-            Self::Full { .. } => "store-full",
+            Self::Full { .. } | Self::NoRoom { .. } => "store-full",
             Self::Io { .. } => "io",
             Self::DigestMismatch { .. } => "digest-mismatch",
             Self::LengthMismatch { .. } => "length-mismatch",
@@ -200,7 +208,9 @@ impl StoreError {
             Self::ReadOnly { .. } => {
                 Some("everything held can still be read; `larder daemon status` and the daemon's log say more".into())
             }
-            Self::Full { .. } => Some("free some space on the disk that holds the home, then try again".into()),
+            Self::Full { .. } | Self::NoRoom { .. } => {
+                Some("free some space on the disk that holds the home, then try again".into())
+            }
             Self::Io { .. } | Self::Journal { .. } => {
                 Some("look at the disk that holds the home, and at its log".into())
             }

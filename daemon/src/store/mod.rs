@@ -59,6 +59,8 @@ use crate::clock::Clock;
 
 /// The most records that one reading of history gives.
 const MAX_HISTORY: usize = 10_000;
+/// The bytes that stay free of blobs: for the journal, and for what is small.
+const SPARE: u64 = 16 << 20;
 
 /// The open store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -196,6 +198,18 @@ impl Store {
         let bytes = self.read(digest, MAX_MANIFEST_BYTES).await?;
         Manifest::parse_as(bytes, None, *digest)
             .map_err(|source| StoreError::Manifest { digest: *digest, source: Box::new(source) })
+    }
+
+    /// Says whether so many bytes of blobs can be taken in, before the first of them comes.
+    ///
+    /// # Errors
+    /// Fails with `NoRoom` where the disk has less free.
+    pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let folder = self.shared().blobs.folder();
+        let disk = rustix::fs::statvfs(folder)
+            .map_err(|error| StoreError::io("ask for the free space of", folder)(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if bytes.saturating_add(SPARE) > free { Err(StoreError::NoRoom { needed: bytes, free }) } else { Ok(()) }
     }
 
     /// Returns the bytes of all blobs: a running sum, for the first moments after a start that of the last snapshot.

@@ -61,6 +61,7 @@ pub async fn copy_blobs(
             moved.present = moved.present.saturating_add(blob.size);
         }
     }
+    sink.check_room(to_move.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)))?;
     let copied: Vec<u64> = stream::iter(to_move)
         .map(|blob| async move {
             let copy = async {

@@ -46,6 +46,11 @@ pub trait Sink: Send + Sync {
     /// Says whether the blob is there already.
     fn has_blob(&self, descriptor: &Descriptor) -> impl Future<Output = Result<bool, TransferError>> + Send;
 
+    /// Fails where there is no room for so many bytes of blobs, as far as that can be known.
+    fn check_room(&self, _bytes: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
     /// Takes a blob; its digest and length are verified before anybody can see it.
     fn put_blob(
         &self,

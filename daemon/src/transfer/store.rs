@@ -58,6 +58,10 @@ impl Sink for StoreSink<'_> {
         Ok(self.store.has(&descriptor.digest))
     }
 
+    fn check_room(&self, bytes: u64) -> Result<(), TransferError> {
+        Ok(self.store.check_room(bytes)?)
+    }
+
     async fn put_blob(&self, descriptor: &Descriptor, mut bytes: BlobStream) -> Result<(), TransferError> {
         let mut ingest = self.store.ingest(Some((descriptor.digest, Some(descriptor.size)))).await?;
         while let Some(chunk) = bytes.try_next().await? {

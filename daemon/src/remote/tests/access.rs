@@ -241,7 +241,8 @@ async fn redirects_are_bounded_and_checked() {
 async fn names_and_places() {
     let plain = RegistryConfig { plain_http: true, ..RegistryConfig::default() };
     let registries = [("old.lan:80".to_owned(), plain)].into();
-    let remotes = Remotes::new(RegistriesConfig { registries, concurrency: 0 }).expect("remotes");
+    let remotes =
+        Remotes::new(RegistriesConfig { registries, concurrency: 0, ..RegistriesConfig::default() }).expect("remotes");
     for (name, origin) in [
         ("alpine", "https://registry-1.docker.io/"),
         ("quay.io/a/b", "https://quay.io/"),
@@ -269,7 +270,8 @@ async fn names_and_places() {
 async fn a_registry_at_a_link_local_address_is_refused() {
     let plain = RegistryConfig { plain_http: true, ..RegistryConfig::default() };
     let registries = [("169.254.169.254".to_owned(), plain)].into();
-    let remotes = Remotes::new(RegistriesConfig { registries, concurrency: 1 }).expect("remotes");
+    let remotes =
+        Remotes::new(RegistriesConfig { registries, concurrency: 1, ..RegistriesConfig::default() }).expect("remotes");
     let name: Repository = "169.254.169.254/latest/meta-data".parse().expect("name");
     let error = remotes.repository(&name, Access::Pull).expect("name").resolve(&latest()).await.expect_err("refused");
     assert!(matches!(error, RemoteError::RefusedAddress { .. }), "{error}");
