@@ -175,8 +175,7 @@ fn no_attached_artifact_opens_a_rejected_layer() {
     };
     for media_type in [SPDX, SIMPLE_SIGNING, "application/vnd.dsse.envelope.v1+json", OCI_LAYER] {
         for (repository, subject) in [("team/app", &image), ("open/app", &accepted)] {
-            let as_layer =
-                referrer(subject, media_type, (EMPTY_JSON, &empty), &[own.clone(), layer.clone()]);
+            let as_layer = referrer(subject, media_type, (EMPTY_JSON, &empty), &[own.clone(), layer.clone()]);
             http.push_by_digest(repository, &as_layer);
             closed(&format!("as a layer, {media_type}, in {repository}"));
             http.push_by_digest(repository, &referrer(subject, media_type, (SPDX, &layer), std::slice::from_ref(&own)));
@@ -394,8 +393,8 @@ impl Model {
     }
 
     fn is_open(&self, repository: &'static str, blob: &Digest) -> bool {
-        let reached = *blob != Digest::of(b"{}")
-            && self.held.values().any(|held| held.subject && held.lists.contains(blob));
+        let reached =
+            *blob != Digest::of(b"{}") && self.held.values().any(|held| held.subject && held.lists.contains(blob));
         self.held.iter().filter(|((place, _), held)| *place == repository && held.lists.contains(blob)).any(
             |((_, digest), held)| match held.subject {
                 true => self.is_accepted(repository, digest),

@@ -65,7 +65,7 @@ impl std::fmt::Debug for Token {
 }
 
 /// Who is at the other end of a connection, as far as the kernel knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A process of this uid on this machine.
     Owner(u32),
@@ -103,6 +103,11 @@ impl Access {
         peer::owner(peer, local).map_or(Peer::Unknown, Peer::Owner)
     }
 
+    /// Says whether a peer is the daemon's own user or root, who need no password.
+    pub fn knows(&self, peer: Peer) -> bool {
+        matches!(peer, Peer::Owner(uid) if uid == self.uid || uid == 0)
+    }
+
     /// Decides whether a request is admitted. The uid that acts is returned, if it is known.
     ///
     /// # Errors
@@ -121,7 +126,7 @@ impl Access {
             return Err(Rejection::Host);
         }
         match peer {
-            Peer::Owner(uid) if uid == self.uid || uid == 0 => Ok(Some(uid)),
+            Peer::Owner(uid) if self.knows(peer) => Ok(Some(uid)),
             Peer::Owner(_) | Peer::Unknown if self.token.opens(headers) => Ok(match peer {
                 Peer::Owner(uid) => Some(uid),
                 Peer::Unknown => None,
