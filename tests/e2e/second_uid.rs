@@ -9,11 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Home, Image, Raw, binaries};
+use harness::{Home, Image, PATIENCE, Raw, binaries};
 use larder_core::Digest;
 use larder_core::manifest::OCI_MANIFEST;
 use serde_json::{Value, json};
@@ -27,14 +27,14 @@ const UIDS: [u32; 2] = [54_321, 65_534];
 const REPORT: &str = "REPORT ";
 
 /// Somebody else, with copies of the programs where that account can execute them.
-struct Stranger {
-    uid: u32,
+pub(crate) struct Stranger {
+    pub(crate) uid: u32,
     folder: TempDir,
 }
 
 impl Stranger {
     /// Both strangers; none, and a loud word, where this test does not run as root and cannot be somebody else.
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("NOT TESTED: only root can be another uid; run the tests as root to test strangers");
             return Vec::new();
@@ -63,7 +63,7 @@ impl Stranger {
 
     /// Does things as the stranger; one report each.
     #[track_caller]
-    fn does(&self, deeds: &[Value]) -> Vec<Value> {
+    pub(crate) fn does(&self, deeds: &[Value]) -> Vec<Value> {
         let mut command = self.command("e2e");
         command.args(["--exact", "second_uid::as_a_stranger", "--ignored", "--nocapture", "--test-threads", "1"]);
         let mut child = command.spawn().expect("this program again");
@@ -105,6 +105,8 @@ fn as_a_stranger() {
     for deed in deeds {
         let report = if let Some(endpoint) = deed["http"].as_str() {
             send(endpoint, &deed)
+        } else if let Some(endpoint) = deed["hoard"].as_str() {
+            hoard(endpoint, deed["count"].as_u64().unwrap_or_default(), deed["head"].as_str().unwrap_or_default())
         } else if let Some(path) = deed["read"].as_str() {
             let list = || fs::read_dir(path).map(|entries| entries.count()).map_err(|error| error.kind());
             json!(match fs::read(path) {
@@ -138,6 +140,17 @@ fn send(endpoint: &str, deed: &Value) -> Value {
             "body": String::from_utf8_lossy(&body)}),
         None => json!({"status": 0}),
     }
+}
+
+/// Opens connections, sends the same half of a head on each, and holds them until the other side closes.
+fn hoard(endpoint: &str, count: u64, head: &str) -> Value {
+    let begun = Instant::now();
+    let mut held: Vec<_> = (0..count).filter_map(|_| Raw::try_connect(endpoint).ok()).collect();
+    for connection in &mut held {
+        connection.send(head);
+    }
+    let closed = held.iter_mut().filter_map(|connection| connection.closes_within(PATIENCE).then_some(())).count();
+    json!({"held": held.len(), "closed": closed, "seconds": begun.elapsed().as_secs()})
 }
 
 /// Begins to speak HTTP/2 at a socket and says what comes back.
