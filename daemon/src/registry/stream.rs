@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How many bytes are read at once: enough that a system call hardly counts, few enough to stay in a processor's cache
 /// until they are written.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// The bytes of a file from `place` on, `left` of them. They are not verified; the reader does that by their digest.
 #[derive(Debug)]
@@ -27,7 +27,14 @@ pub(super) struct Slices {
     place: u64,
     left: u64,
     spare: Spare,
-    reading: Option<JoinHandle<io::Result<(Vec<u8>, usize)>>>,
+    reading: Option<JoinHandle<io::Result<Filled>>>,
+}
+
+/// A buffer, and how many bytes of it were read.
+#[derive(Debug)]
+struct Filled {
+    buffer: Vec<u8>,
+    length: usize,
 }
 
 /// The buffer that is not on its way.
@@ -36,20 +43,19 @@ struct Spare(Arc<Mutex<Option<Vec<u8>>>>);
 
 /// A buffer on its way; it comes back when its last byte was written.
 struct Lent {
-    bytes: Vec<u8>,
-    length: usize,
+    filled: Filled,
     spare: Spare,
 }
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        self.filled.buffer.get(..self.filled.length).unwrap_or_default()
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        *self.spare.slot() = Some(std::mem::take(&mut self.bytes));
+        *self.spare.slot() = Some(std::mem::take(&mut self.filled.buffer));
     }
 }
 
@@ -58,8 +64,8 @@ impl Spare {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<u8> {
-        self.slot().take().unwrap_or_else(|| vec![0; CHUNK])
+    fn take(&self, wanted: usize) -> Vec<u8> {
+        self.slot().take().filter(|buffer| buffer.len() >= wanted).unwrap_or_else(|| vec![0; wanted])
     }
 }
 
@@ -74,10 +80,10 @@ impl Slices {
         usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK)
     }
 
-    fn lend(&mut self, bytes: Vec<u8>, length: usize) -> Bytes {
-        self.place = self.place.saturating_add(length as u64);
-        self.left = self.left.saturating_sub(length as u64);
-        Bytes::from_owner(Lent { bytes, length, spare: self.spare.clone() })
+    fn lend(&mut self, filled: Filled) -> Bytes {
+        self.place = self.place.saturating_add(filled.length as u64);
+        self.left = self.left.saturating_sub(filled.length as u64);
+        Bytes::from_owner(Lent { filled, spare: self.spare.clone() })
     }
 }
 
@@ -89,14 +95,14 @@ fn read_now(file: &File, buffer: &mut [u8], place: u64) -> Option<usize> {
     }
 }
 
-/// Fills the buffer, however long that takes; returns it and how many bytes it has now.
-fn read_waiting(file: &File, mut buffer: Vec<u8>, wanted: usize, place: u64) -> io::Result<(Vec<u8>, usize)> {
+/// Fills the buffer, however long that takes; returns it.
+fn read_waiting(file: &File, mut buffer: Vec<u8>, wanted: usize, place: u64) -> io::Result<Filled> {
     let room = buffer.get_mut(..wanted).unwrap_or_default();
     loop {
         match rustix::io::pread(file, &mut *room, place) {
             // The length was promised: an end before it must not look like the end of the blob.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => return Ok((buffer, read)),
+            Ok(length) => return Ok(Filled { buffer, length }),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -111,10 +117,11 @@ impl Stream for Slices {
             return Poll::Ready(None);
         }
         if self.reading.is_none() {
-            let (mut buffer, wanted) = (self.spare.take(), self.wanted());
+            let wanted = self.wanted();
+            let mut buffer = self.spare.take(wanted);
             let room = buffer.get_mut(..wanted).unwrap_or_default();
-            if let Some(read) = read_now(&self.file, room, self.place) {
-                return Poll::Ready(Some(Ok(self.lend(buffer, read))));
+            if let Some(length) = read_now(&self.file, room, self.place) {
+                return Poll::Ready(Some(Ok(self.lend(Filled { buffer, length }))));
             }
             let (file, place) = (Arc::clone(&self.file), self.place);
             self.reading = Some(spawn_blocking(move || read_waiting(&file, buffer, wanted, place)));
@@ -123,7 +130,7 @@ impl Stream for Slices {
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         let read = read.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
-        Poll::Ready(Some(read.map(|(buffer, length)| self.lend(buffer, length))))
+        Poll::Ready(Some(read.map(|filled| self.lend(filled))))
     }
 }
 
