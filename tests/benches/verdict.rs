@@ -1,4 +1,5 @@
-//! How long a verdict takes over the Unix socket, from one client, with 10,000 subjects held, random order.
+//! How long a verdict takes with 10,000 subjects held: over the Unix socket from one client, in random order, and as a
+//! process (`larder status REF`); and how much memory the daemon has at rest.
 //!
 //! `cargo bench -p larder-tests --bench verdict [SUBJECTS]`
 
@@ -20,6 +21,11 @@ const SUBJECTS: usize = 10_000;
 const QUESTIONS: usize = 20_000;
 /// The budget of the median.
 const BUDGET: Duration = Duration::from_micros(200);
+/// How often `larder status REF` is run, and the budget of the median.
+const RUNS: usize = 200;
+const PROCESS_BUDGET: Duration = Duration::from_millis(10);
+/// The budget of a daemon at rest with 10,000 subjects, in MiB.
+const REST_BUDGET: u64 = 60;
 
 fn main() {
     let subjects = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(SUBJECTS);
@@ -43,7 +49,42 @@ fn main() {
             at(1.0)
         );
     }
-    println!("larderd at the end: {:.1} MiB resident", daemon.memory_kib("VmRSS") as f64 / 1024.0);
+    let mib = |daemon: &harness::Daemon| daemon.memory_kib("VmRSS") as f64 / 1024.0;
+    println!("larderd after all this: {:.1} MiB resident", mib(&daemon));
+    // The client's environment is the one of the tests: what it takes to start a process is in the figures.
+    let larder = |arguments: &[&str]| {
+        let output = home.invoke(arguments).spawn().wait_with_output().expect("larder's end");
+        assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut status = run(|number| larder(&["status", &by_tag[number % subjects]]));
+    let mut version = run(|_| larder(&["--version"]));
+    for (what, times) in [("larder status REF", &mut status), ("larder --version, for comparison", &mut version)] {
+        times.sort();
+        println!(
+            "{what} as a process: median {:.1?}, p90 {:.1?}, min {:.1?} ({RUNS} runs; budget of status {PROCESS_BUDGET:?}; load {})",
+            times[RUNS / 2],
+            times[RUNS * 9 / 10],
+            times[0],
+            std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or("?")
+        );
+    }
+    assert!(daemon.stop().success(), "a clean stop");
+    let daemon = home.start();
+    assert_eq!(daemon.client().summary().subjects, subjects as u64, "all are held");
+    println!(
+        "larderd at rest, started anew with {subjects} subjects: {:.1} MiB resident (budget {REST_BUDGET} MiB)",
+        mib(&daemon)
+    );
+}
+
+/// Runs something again and again.
+fn run(mut once: impl FnMut(usize)) -> Vec<Duration> {
+    let timed = |number| {
+        let begun = Instant::now();
+        once(number);
+        begun.elapsed()
+    };
+    (0..RUNS).map(timed).collect()
 }
 
 /// Pushes tagged images that share their blobs.

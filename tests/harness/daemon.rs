@@ -17,6 +17,7 @@ use crate::{GLANCE, PATIENCE, binaries};
 pub struct Launch {
     command: Command,
     home: PathBuf,
+    socket: PathBuf,
     log: PathBuf,
     /// The process id of the child is the daemon's own.
     direct: bool,
@@ -33,7 +34,8 @@ pub struct Ended {
 
 impl Launch {
     pub(crate) fn new(home: PathBuf, log: PathBuf) -> Self {
-        let mut launch = Self { command: Command::new(&binaries().larderd), home, log, direct: true };
+        let socket = home.join("larder.sock");
+        let mut launch = Self { command: Command::new(&binaries().larderd), home, socket, log, direct: true };
         launch.set_environment();
         launch
     }
@@ -58,6 +60,9 @@ impl Launch {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        if name == "LARDER_SOCKET" {
+            self.socket = value.into();
+        }
         self
     }
 
@@ -81,7 +86,7 @@ impl Launch {
         let log = File::create(&self.log).expect("a log file");
         self.command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log file twice")).stderr(log);
         let mut child = self.command.spawn().expect("larderd can be run");
-        let socket = self.home.join("larder.sock");
+        let socket = self.socket;
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("the state of larderd") {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use larder_core::artifact::evidence_layers;
+use larder_core::digest::Algorithm;
 use larder_core::manifest::Manifest;
 use larder_core::verdict::{State, Verdict};
 use larder_core::{Descriptor, Digest, Reference, Repository, Tag};
@@ -378,7 +379,8 @@ impl Embedded {
                 continue;
             };
             embedded.is_whole &= Digest::with(descriptor.digest.algorithm(), &bytes) == descriptor.digest;
-            embedded.digests.insert(Digest::of(&bytes));
+            // An image may list the same bytes by another algorithm.
+            embedded.digests.extend(Algorithm::ALL.map(|algorithm| Digest::with(algorithm, &bytes)));
         }
         embedded
     }

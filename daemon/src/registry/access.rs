@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 use larder_core::Digest;
 
 use super::peer;
@@ -22,6 +22,9 @@ const TOKEN_BYTES: usize = 32;
 const MIN_TOKEN: usize = 32;
 /// The most characters that a token may have.
 const MAX_TOKEN: u64 = 1024;
+
+/// What browsers tell of a request that no page can change (Fetch Metadata); `none` is what a person typed.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The rules of admission.
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ impl std::fmt::Debug for Token {
 }
 
 /// Who is at the other end of a connection, as far as the kernel knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A process of this uid on this machine.
     Owner(u32),
@@ -79,7 +82,7 @@ pub enum Rejection {
     /// The `Host` is neither loopback nor configured: a page in a browser may have had its name
     /// resolved to this machine (DNS rebinding).
     Host,
-    /// There is an `Origin`: a page in a browser asks.
+    /// There is an `Origin`, or a `Sec-Fetch-Site`: a page in a browser asks.
     Origin,
     /// Neither the owner of the connection nor a password admits it.
     Unauthorized,
@@ -103,12 +106,19 @@ impl Access {
         peer::owner(peer, local).map_or(Peer::Unknown, Peer::Owner)
     }
 
+    /// Says whether a peer is the daemon's own user or root, who need no password.
+    pub fn knows(&self, peer: Peer) -> bool {
+        matches!(peer, Peer::Owner(uid) if uid == self.uid || uid == 0)
+    }
+
     /// Decides whether a request is admitted. The uid that acts is returned, if it is known.
     ///
     /// # Errors
     /// Fails with the first rule that it breaks.
     pub fn admit(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<Option<u32>, Rejection> {
-        if headers.contains_key(ORIGIN) {
+        // Images, scripts and links of a page come without `Origin`; browsers say where they come from all the same.
+        let from_a_page = headers.get_all(FETCH_SITE).iter().any(|site| site != "none");
+        if headers.contains_key(ORIGIN) || from_a_page {
             return Err(Rejection::Origin);
         }
         let mut named = headers.get_all(HOST).iter();
@@ -121,7 +131,7 @@ impl Access {
             return Err(Rejection::Host);
         }
         match peer {
-            Peer::Owner(uid) if uid == self.uid || uid == 0 => Ok(Some(uid)),
+            Peer::Owner(uid) if self.knows(peer) => Ok(Some(uid)),
             Peer::Owner(_) | Peer::Unknown if self.token.opens(headers) => Ok(match peer {
                 Peer::Owner(uid) => Some(uid),
                 Peer::Unknown => None,
@@ -258,6 +268,11 @@ mod tests {
             access.admit(Peer::Owner(0), &Uri::from_static(uri), &headers(pairs))
         };
         assert_eq!(admit("/v2/", &[("host", "localhost"), ("origin", "null")]), Err(Rejection::Origin));
+        for site in ["cross-site", "same-site", "same-origin"] {
+            let page = [("host", "localhost"), ("sec-fetch-site", site)];
+            assert_eq!(admit("/v2/", &page), Err(Rejection::Origin), "{site}");
+        }
+        assert_eq!(admit("/v2/", &[("host", "localhost"), ("sec-fetch-site", "none")]), Ok(Some(0)));
         assert_eq!(admit("/v2/", &[("host", "localhost"), ("host", "localhost")]), Err(Rejection::Host));
         assert_eq!(admit("/v2/", &[]), Err(Rejection::Host));
         assert_eq!(admit("http://evil.example/v2/", &[("host", "localhost")]), Err(Rejection::Host));

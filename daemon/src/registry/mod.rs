@@ -1,33 +1,37 @@
 //! The OCI distribution endpoint (DESIGN section 8): what docker, podman, skopeo, containerd, oras
 //! and cosign read from and write to.
 //!
-//! A connection comes in and its owner is asked for once; each request is admitted ([`access`]),
+//! A connection comes in, its owner is asked for once, and it gets a place (`guard`); each request is admitted ([`access`]),
 //! parsed (`route`), told as a story of [`ops`](crate::ops), and rendered (`read`, `write`,
 //! `errors`). Nothing is judged or stored here. docs/endpoint.md is the manual.
 
 pub mod access;
 mod errors;
+mod guard;
 mod peer;
 mod range;
 mod read;
 mod route;
+mod stream;
 mod write;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -37,14 +41,19 @@ use crate::ops::{self, Ctx};
 use crate::store::record::Actor;
 use access::{Access, Peer};
 use errors::Failure;
+use guard::{Drained, Paced, Place, Rooms, SLOWEST, Standing};
 use route::{Call, Query, Route, What};
 
-/// How many connections may be open at once; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 512;
-/// How long a client may take to send a request's head.
+/// How long a client may take to send a request's head, and leave a connection idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client that is not known by its uid may take to show the password.
+const PASSWORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
+/// How long a request that brings bytes waits for its turn where many do.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is said to a connection that gets no place; it says so before it was asked anything.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/json\r\n\r\n{\"errors\":[{\"code\":\"TOOMANYREQUESTS\",\"message\":\"too many connections of this user are open\"}]}";
 /// How long requests that are under way may take when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often uploads are looked through for idle ones.
@@ -57,14 +66,13 @@ struct Endpoint {
     ctx: Ctx,
     access: Access,
     uploads: Uploads,
+    rooms: Rooms,
 }
 
 /// Serves the endpoint until `cancel`, and then gives requests that are under way a few seconds.
 pub async fn serve(listener: TcpListener, ctx: Ctx, access: Access, cancel: CancellationToken) {
-    let endpoint = Arc::new(Endpoint { ctx, access, uploads: Uploads::default() });
+    let endpoint = Arc::new(Endpoint { ctx, access, uploads: Uploads::default(), rooms: Rooms::default() });
     let connections = TaskTracker::new();
-    // Bounds memory and file descriptors; taken before accepting, so that clients queue in the kernel.
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut sweep = tokio::time::interval(SWEEP);
     let abort = CancellationToken::new();
     loop {
@@ -74,59 +82,64 @@ pub async fn serve(listener: TcpListener, ctx: Ctx, access: Access, cancel: Canc
                 endpoint.uploads.sweep_idle();
                 continue;
             }
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &endpoint) => accepted,
         };
-        let Some((stream, peer, permit)) = accepted else { continue };
+        let Some((stream, peer, place)) = accepted else { continue };
         let (endpoint, cancel, abort) = (Arc::clone(&endpoint), cancel.clone(), abort.clone());
         connections.spawn(async move {
             tokio::select! {
                 () = abort.cancelled() => {}
                 () = connection(&endpoint, stream, peer, &cancel) => {}
             }
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+    if timeout(GRACE, connections.wait()).await.is_err() {
         abort.cancel();
         connections.wait().await;
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, permit)),
+/// Accepts a connection and gives it a place; `None` where there is none for it.
+async fn accept(listener: &TcpListener, endpoint: &Endpoint) -> Option<(TcpStream, Peer, Place)> {
+    // Taken before accepting, so that clients queue in the kernel.
+    let own = endpoint.rooms.own_place().await?;
+    let (stream, address) = match listener.accept().await {
+        Ok(accepted) => accepted,
         Err(error) => {
             tracing::warn!(%error, "the endpoint cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+            return None;
         }
-    }
+    };
+    let peer = stream.local_addr().map_or(Peer::Unknown, |local| endpoint.access.peer(address, local));
+    let Some(place) = endpoint.rooms.place(own, endpoint.standing(peer)) else {
+        tracing::debug!(?peer, "a connection to the endpoint has no place");
+        // Whether or not there is room for the words: nobody waits for a stranger.
+        let _ = stream.try_write(NO_PLACE);
+        return None;
+    };
+    Some((stream, peer, place))
 }
 
-async fn connection(endpoint: &Endpoint, stream: TcpStream, address: SocketAddr, cancel: &CancellationToken) {
-    let peer = match stream.local_addr() {
-        Ok(local) => endpoint.access.peer(address, local),
-        Err(_) => Peer::Unknown,
-    };
+async fn connection(endpoint: &Endpoint, stream: TcpStream, peer: Peer, cancel: &CancellationToken) {
     // Answers are small pieces and large streams; neither gains from waiting for more.
     let _ = stream.set_nodelay(true);
+    let admitted = AtomicBool::new(endpoint.access.knows(peer));
     let service = service_fn(async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(endpoint.answer(peer, request.map(Body::new)).await)
+        Ok::<_, Infallible>(endpoint.answer(peer, request, &admitted).await)
     });
-    let mut connection = std::pin::pin!(
+    let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Drained::new(stream, SLOWEST)), service)
     );
-    let mut stopping = false;
+    let mut to_show_the_password = pin!(sleep_until(Instant::now() + PASSWORD_TIMEOUT));
+    let (mut stopping, mut waiting) = (false, !endpoint.access.knows(peer));
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -134,6 +147,13 @@ async fn connection(endpoint: &Endpoint, stream: TcpStream, address: SocketAddr,
                     tracing::debug!(%error, "a connection to the endpoint ended early");
                 }
                 return;
+            }
+            () = to_show_the_password.as_mut(), if waiting => {
+                if !admitted.load(Ordering::Relaxed) {
+                    tracing::debug!(?peer, "a connection to the endpoint showed no password in time");
+                    return;
+                }
+                waiting = false;
             }
             () = cancel.cancelled(), if !stopping => {
                 stopping = true;
@@ -144,11 +164,15 @@ async fn connection(endpoint: &Endpoint, stream: TcpStream, address: SocketAddr,
 }
 
 impl Endpoint {
-    async fn answer(&self, peer: Peer, request: Request<Body>) -> Response {
+    fn standing(&self, peer: Peer) -> Standing {
+        if self.access.knows(peer) { Standing::Own } else { Standing::Other(peer) }
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Incoming>, admitted: &AtomicBool) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let head = method == Method::HEAD;
         let span = tracing::info_span!("request", %method, path);
-        let mut answer = match self.try_answer(peer, request).instrument(span.clone()).await {
+        let mut answer = match self.try_answer(peer, request, admitted).instrument(span.clone()).await {
             Ok(answer) => answer,
             Err(failure) => failure.render(head),
         };
@@ -156,15 +180,26 @@ impl Endpoint {
         self.ctx.counters.answered(method.as_str(), status);
         span.in_scope(|| tracing::debug!(status, "answered"));
         answer.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        // Nobody takes a blob for the script or the page that somebody hid in it.
+        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         answer
     }
 
-    async fn try_answer(&self, peer: Peer, request: Request<Body>) -> Result<Response, Failure> {
+    async fn try_answer(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+        admitted: &AtomicBool,
+    ) -> Result<Response, Failure> {
         let uid = self.access.admit(peer, request.uri(), request.headers())?;
+        admitted.store(true, Ordering::Relaxed);
         let (parts, body) = request.into_parts();
         if parts.uri.path() == METRICS && parts.method == Method::GET {
             return Ok(metrics(&self.ctx).await);
         }
+        // Held until the answer is made, which is when the body was read.
+        let _turn = if body.is_end_stream() { None } else { Some(self.turn(peer).await?) };
+        let body = Body::new(Paced::new(body, SLOWEST));
         let Route { call, query } = Route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         match call {
             Call::Version => Ok(version(parts.method == Method::HEAD)),
@@ -173,6 +208,15 @@ impl Endpoint {
                 self.answer_in(what, asked).await
             }
         }
+    }
+
+    /// Waits until a request may bring its bytes.
+    async fn turn(&self, peer: Peer) -> Result<SemaphorePermit<'_>, Failure> {
+        let turn = timeout(TURN_TIMEOUT, self.rooms.bodies(self.standing(peer)).acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            let message = "too many requests that bring content are under way; try again when some have ended";
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message)
+        })
     }
 
     async fn answer_in(&self, what: What, asked: Asked) -> Result<Response, Failure> {

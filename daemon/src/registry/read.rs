@@ -1,7 +1,5 @@
 //! Renders what is read: manifests, blobs, tags, referrers.
 
-use std::io::SeekFrom;
-
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
@@ -11,12 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder_core::manifest::OCI_INDEX;
 use larder_core::{Digest, Repository};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
 use super::errors::Failure;
 use super::range::Part;
 use super::route::{Query, encode};
+use super::stream::Slices;
 use crate::ops::Ctx;
 use crate::ops::serve::{self, Named, ServeError};
 
@@ -24,8 +21,6 @@ use crate::ops::serve::{self, Named, ServeError};
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// `OCI-Filters-Applied`, by what a list of referrers was filtered.
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
-/// How many bytes of a blob are in memory at once.
-const BUFFER: usize = 64 * 1024;
 /// The most characters of a warning.
 const MAX_WARNING: usize = 600;
 
@@ -65,7 +60,7 @@ pub(super) async fn blob(
         }
         served => served?,
     };
-    let (mut file, length) = (served.value.file, served.value.length);
+    let (file, length) = (served.value.file, served.value.length);
     let octets = HeaderValue::from_static("application/octet-stream");
     let mut answer = content(digest, octets, served.warning);
     if is_known(headers, &etag(digest)) {
@@ -95,13 +90,8 @@ pub(super) async fn blob(
     };
     answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(count));
     if !head {
-        if first > 0 {
-            file.seek(SeekFrom::Start(first)).await.map_err(|error| {
-                tracing::error!(%digest, %error, "a blob could not be read");
-                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("{digest} could not be read"))
-            })?;
-        }
-        *answer.body_mut() = Body::from_stream(ReaderStream::with_capacity(file.take(count), BUFFER));
+        let file = file.into_std().await;
+        *answer.body_mut() = Body::from_stream(Slices::new(file, first, count));
     }
     Ok(answer)
 }

@@ -30,6 +30,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 const WRITE_BACK: u64 = 8 << 20;
 /// Blobs announced as shorter are hashed by the writing side.
 const OWN_HASHER: u64 = 1 << 20;
+/// What is left of a disk by whatever is taken in: one part of so many, at most so many bytes. A body that never ends
+/// must not take the room that the journal, and everybody else, needs.
+const RESERVE_PART: u64 = 32;
+const RESERVE_BYTES: u64 = 1 << 30;
 
 /// A blob being taken in, under `ingest/`; dropped without commit, it is removed.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Ingest {
         let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let apart = length.is_none_or(|length| length >= OWN_HASHER);
         let on = Arc::clone(&shared);
-        let side = task::spawn_blocking(move || take(&on, receiver, algorithm, apart));
+        let side = task::spawn_blocking(move || take(&on, receiver, algorithm, apart, length.unwrap_or_default()));
         Self { shared, expected, length, written: 0, chunks: Some(chunks), side: Some(side) }
     }
 
@@ -115,8 +119,10 @@ fn take(
     mut chunks: mpsc::Receiver<Bytes>,
     algorithm: Algorithm,
     apart: bool,
+    announced: u64,
 ) -> Result<Taken, StoreError> {
     let (unfinished, mut file) = shared.blobs.unfinished()?;
+    check_room(unfinished.path(), announced)?;
     let mut hashing = Hashing::start(algorithm, apart);
     let (mut length, mut started) = (0_u64, 0_u64);
     while let Some(chunk) = chunks.blocking_recv() {
@@ -127,9 +133,22 @@ fn take(
             // On Linux this starts writing dirty pages back and waits for none. It is advice: errors say nothing.
             let _ = fadvise(&file, started, NonZeroU64::new(length - started), Advice::DontNeed);
             started = length;
+            check_room(unfinished.path(), 0)?;
         }
     }
     Ok(Taken { digest: hashing.finish(), unfinished, file, length })
+}
+
+/// Refuses what would take the last room of the disk, before the disk does.
+fn check_room(path: &std::path::Path, wanted: u64) -> Result<(), StoreError> {
+    // A disk that does not say how much it has refuses by itself.
+    let Ok(disk) = rustix::fs::statvfs(path) else { return Ok(()) };
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    let reserve = (bytes(disk.f_blocks) / RESERVE_PART).min(RESERVE_BYTES);
+    if bytes(disk.f_bavail) < wanted.saturating_add(reserve) {
+        return Err(StoreError::Full { what: "take more into", path: path.to_owned() });
+    }
+    Ok(())
 }
 
 /// Verifies what was taken and gives it its name.
