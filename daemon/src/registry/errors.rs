@@ -97,6 +97,16 @@ impl From<RouteError> for Failure {
                 header: allow(methods),
                 ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", format!("this path takes {methods}"))
             },
+            RouteError::Namespace(error) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "NAME_INVALID",
+                format!("the registry in whose place this asks is none: {error}"),
+            ),
+            RouteError::Namespaces => Self::new(
+                StatusCode::BAD_REQUEST,
+                "NAME_INVALID",
+                "ns= and what stands in front of /v2/ name two different registries",
+            ),
             RouteError::Name(error) => Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", error.to_string()),
             RouteError::Tag(error) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string()),
             RouteError::Digest(error) => Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string()),

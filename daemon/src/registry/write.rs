@@ -16,8 +16,8 @@ use super::range::Chunk;
 use super::read::{CONTENT_DIGEST, text};
 use super::route::Query;
 use crate::ops::Ctx;
+use crate::ops::receive;
 use crate::ops::receive::uploads::{Announced, Progress, UploadError, Uploads};
-use crate::ops::receive::{self, may_mount};
 use crate::ops::serve::Named;
 use crate::store::record::Actor;
 
@@ -42,8 +42,8 @@ pub(super) async fn begin(
     if let (Some(mount), Some(from)) = (query.value("mount"), query.value("from")) {
         let digest = digest(mount)?;
         // What cannot be mounted is uploaded: every client falls back to that (distribution-spec, end-11).
-        if let Ok(from) = Repository::from_endpoint_path(from)
-            && may_mount(ctx, &from, digest).await
+        if let Ok(from) = query.repository(from)
+            && receive::mount(ctx, uploads, &from, repository, digest).await
         {
             return Ok(created(name, digest));
         }
