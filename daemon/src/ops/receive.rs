@@ -6,10 +6,10 @@ pub mod uploads;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use larder_core::artifact::{AttachedKind, is_foreign};
+use larder_core::artifact::{AttachedKind, DigestTag, is_foreign};
 use larder_core::manifest::{MAX_DEPTH, Manifest, ManifestError, is_index};
 use larder_core::verdict::State;
-use larder_core::{Digest, Reference, Repository};
+use larder_core::{Digest, Reference, Repository, Tag};
 
 use super::serve::{self, Blob, Named, ServeError, Served};
 use super::{Ctx, added};
@@ -72,6 +72,17 @@ pub enum ReceiveError {
     /// Indexes list indexes too deep.
     #[error("{0} nests indexes deeper than {MAX_DEPTH}")]
     TooDeep(Reference),
+    /// There is no such tag.
+    #[error("{0} is not held here")]
+    NoSuchTag(Reference),
+    /// The tag says what signatures are of.
+    #[error("{0} belongs to signatures: such tags are not removed through the endpoint")]
+    Reserved(Reference),
+    /// The tag is the registry's, which may have it still.
+    #[error(
+        "{0} is a tag of a registry: the endpoint removes those of local repositories, and of those that endpoint.push_to in config.toml lists"
+    )]
+    RegistrysTag(Reference),
     /// The store failed.
     #[error(transparent)]
     Store(Box<StoreError>),
@@ -133,6 +144,28 @@ pub async fn manifest(
         subject: subject.filter(|subject| role.attached_to == Some(*subject)),
         seq,
     })
+}
+
+/// Removes a tag; what it named stays, and can be read by its digest.
+///
+/// # Errors
+/// Fails where there is no such tag, or this repository takes no pushes of it.
+pub async fn remove_tag(ctx: &Ctx, actor: Actor, repository: &Repository, tag: &Tag) -> Result<(), ReceiveError> {
+    let reference = Reference::by_tag(repository.clone(), tag.clone());
+    if DigestTag::is_reserved(tag) {
+        return Err(ReceiveError::Reserved(reference));
+    }
+    if !ctx.may_push_to(repository) {
+        return Err(ReceiveError::RegistrysTag(reference));
+    }
+    if ctx.store.tag(repository, tag).await?.is_none() {
+        return Err(ReceiveError::NoSuchTag(reference));
+    }
+    let tags = vec![TagMoved { repository: repository.clone(), tag: tag.clone(), old: None, new: None }];
+    let operation =
+        Operation { kind: OperationKind::Receive, reference: reference.to_string(), manifests: Vec::new(), tags };
+    ctx.perform(actor, operation).await?;
+    Ok(())
 }
 
 /// Makes sure that all that a manifest lists is here: blobs in the store, manifests in the

@@ -91,7 +91,7 @@ impl From<RouteError> for Failure {
             RouteError::Unsupported(what) => Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "UNSUPPORTED",
-                format!("{what} are not deleted through the endpoint"),
+                format!("{what} are not deleted through the endpoint; tags are"),
             ),
             RouteError::Method(methods) => Self {
                 header: allow(methods),
@@ -152,6 +152,9 @@ impl From<ReceiveError> for Failure {
             ReceiveError::Role(RoleError::Foreign { .. }) => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
             ReceiveError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message),
             ReceiveError::Length { .. } => Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message),
+            ReceiveError::NoSuchTag(_) => Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message),
+            ReceiveError::Reserved(_) => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message),
+            ReceiveError::RegistrysTag(_) => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
             ReceiveError::TooDeep(_) => Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message),
             ReceiveError::Store(error) => (*error).into(),
         }

@@ -176,6 +176,10 @@ impl Endpoint {
             What::ReadBlob(digest) => read::blob(ctx, uploads, &repository, digest, headers, head).await,
             What::Tags => read::tags(ctx, &repository, &name, &query).await,
             What::Referrers(subject) => read::referrers(ctx, &repository, &name, subject, &query).await,
+            What::RemoveTag(tag) => {
+                let actor = Actor { uid, via: "endpoint".to_owned() };
+                write::remove_tag(ctx, actor, &repository, &tag).await
+            }
             What::WriteManifest(named) => {
                 let actor = Actor { uid, via: "endpoint".to_owned() };
                 write::manifest(ctx, actor, &repository, &name, &named, headers, body).await

@@ -44,6 +44,8 @@ pub(super) enum What {
     ReadManifest(Named),
     /// `PUT …/manifests/REFERENCE`
     WriteManifest(Named),
+    /// `DELETE …/manifests/TAG`
+    RemoveTag(Tag),
     /// `GET`, `HEAD …/blobs/DIGEST`
     ReadBlob(Digest),
     /// `GET …/tags/list`
@@ -149,9 +151,12 @@ fn what<'a>(method: &Method, path: &'a str) -> Result<(&'a str, What), RouteErro
         let named = || named(last);
         let what = match *method {
             Method::PUT => What::WriteManifest(named()?),
-            Method::DELETE => return Err(RouteError::Unsupported("manifests and tags")),
+            Method::DELETE => match named()? {
+                Named::Tag(tag) => What::RemoveTag(tag),
+                Named::Digest(_) => return Err(RouteError::Unsupported("manifests")),
+            },
             _ if read => What::ReadManifest(named()?),
-            _ => return Err(RouteError::Method("GET, HEAD, PUT")),
+            _ => return Err(RouteError::Method("GET, HEAD, PUT, DELETE")),
         };
         return Ok((name, what));
     }
@@ -287,7 +292,10 @@ mod tests {
         let blob = format!("/v2/x/blobs/{digest}");
         assert_eq!(parse(Method::HEAD, &blob), Ok(("localhost/x".into(), What::ReadBlob(digest))));
         assert_eq!(parse(Method::DELETE, &blob), Err(RouteError::Unsupported("blobs")));
-        assert_eq!(parse(Method::DELETE, "/v2/x/manifests/1"), Err(RouteError::Unsupported("manifests and tags")));
+        let tag = What::RemoveTag("1".parse().expect("tag"));
+        assert_eq!(parse(Method::DELETE, "/v2/x/manifests/1"), Ok(("localhost/x".into(), tag)));
+        let manifest = format!("/v2/x/manifests/{digest}");
+        assert_eq!(parse(Method::DELETE, &manifest), Err(RouteError::Unsupported("manifests")));
         assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads/"), Ok(("localhost/x".into(), What::BeginUpload)));
         assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads"), Ok(("localhost/x".into(), What::BeginUpload)));
         assert_eq!(parse(Method::PATCH, "/v2/x/blobs/uploads/7"), Ok(("localhost/x".into(), What::Append("7".into()))));

@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder_core::manifest::{MAX_MANIFEST_BYTES, ManifestError};
-use larder_core::{Digest, Repository};
+use larder_core::{Digest, Repository, Tag};
 
 use super::errors::Failure;
 use super::range::Chunk;
@@ -138,6 +138,17 @@ pub(super) async fn manifest(
         answer_headers.insert(OCI_SUBJECT, text(&subject.to_string()));
     }
     Ok(answer)
+}
+
+/// Removes a tag.
+pub(super) async fn remove_tag(
+    ctx: &Ctx,
+    actor: Actor,
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Response, Failure> {
+    receive::remove_tag(ctx, actor, repository, tag).await?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 async fn small_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
