@@ -93,7 +93,7 @@ impl File {
         Self { path: path.into(), notes: notes.iter().map(|&note| note.to_owned()).collect(), content }
     }
 
-    /// Returns the file behind its path and notes, each in lines that begin with `#`: comments, but for JSON.
+    /// Returns the file behind its path and notes, each in lines that begin with `#`.
     pub(super) fn to_text(&self) -> String {
         let notes = self.notes.iter().map(|note| format!("# {note}\n")).collect::<String>();
         format!("# {}\n{notes}{}", self.path, self.content)
@@ -141,7 +141,8 @@ fn containerd(endpoint: &Endpoint, registries: &[Registry]) -> Vec<File> {
     let file = |name: &str, capabilities: &str, notes: &[&str]| {
         // containerd goes past a host that refuses, to the server: so that is the same, and never the registry itself.
         // A file without any host, or of a form that it does not know, containerd 1.6 takes for none at all.
-        let mut content = format!("server = \"{host}\"\n\n[host.\"{host}\"]\ncapabilities = [{capabilities}]\n");
+        let mut content = format!("server = \"{host}\"\ncapabilities = [{capabilities}]\n");
+        content.push_str(&format!("\n[host.\"{host}\"]\ncapabilities = [{capabilities}]\n"));
         if let Some(login) = &endpoint.login {
             for table in [format!("host.\"{host}\".header"), "header".to_owned()] {
                 content.push_str(&format!("\n[{table}]\nauthorization = \"Basic {login}\"\n"));
@@ -154,6 +155,7 @@ fn containerd(endpoint: &Endpoint, registries: &[Registry]) -> Vec<File> {
         "config_path = \"/etc/containerd/certs.d\"; ctr and nerdctl take it by --hosts-dir",
     ];
     let mut files = vec![file(address, "\"pull\", \"resolve\", \"push\"", &notes)];
+    // Not written to: containerd says the registry's name only where it reads, so that this would become a local repository.
     files.extend(registries.iter().map(|registry| file(&registry.0, "\"pull\", \"resolve\"", &[])));
     files
 }
