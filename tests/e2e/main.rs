@@ -6,6 +6,7 @@ mod arrows;
 mod bad_input;
 mod cli;
 mod endpoint;
+mod endpoint_clients;
 mod judge_sample;
 mod kill;
 mod properties;

@@ -75,7 +75,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             files.iter().map(|file| json!({"path": file.path, "notes": file.notes, "content": file.content})).collect();
         output.document(&json!({"tool": arguments.tool.name(), "endpoint": endpoint.address, "files": files}))?;
     } else {
-        output.data(&files.iter().map(File::to_text).collect::<Vec<_>>().join("\n"))?;
+        output.data(files.iter().map(File::to_text).collect::<Vec<_>>().join("\n").trim_end())?;
     }
     if arguments.with_token {
         output.warn("this holds the endpoint's password: whoever reads it may read and write here");
