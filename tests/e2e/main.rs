@@ -6,6 +6,7 @@ mod arrows;
 mod bad_input;
 mod cli;
 mod endpoint;
+mod endpoint_clients;
 mod gate;
 mod hostile_local;
 mod hostile_registry;

@@ -1,10 +1,13 @@
 //! Interop with foreign tools. `tests/interop/run` prepares and calls this; arguments choose parts by name.
 
+mod clients;
+mod conformance;
 mod cosign;
 mod full_disk;
 mod memory;
 mod order;
 mod registries;
+mod runtimes;
 mod tools;
 
 use std::time::Instant;
@@ -12,13 +15,23 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 19] = [
     ("docker-registry", registries::fixtures_from_a_registry_without_referrers),
     ("referrers", registries::a_registry_with_referrers),
     ("nothing-twice", registries::a_second_pull_moves_nothing),
     ("skopeo", registries::skopeo_reads_and_writes),
     ("cosign-signs", cosign::signs_into_the_endpoint),
     ("cosign-verifies", cosign::verifies_what_larder_signed),
+    ("cosign-2", cosign::version_2_at_the_endpoint),
+    ("cosign-3", cosign::version_3_at_the_endpoint),
+    ("skopeo-client", clients::skopeo),
+    ("crane", clients::crane),
+    ("oras", clients::oras),
+    ("regctl", clients::regctl),
+    ("another-user", clients::another_user),
+    ("podman", runtimes::podman),
+    ("containerd", runtimes::containerd),
+    ("conformance", conformance::the_suite),
     ("order", order::sync_rename_sync_frame_answer),
     ("full-disk", full_disk::a_small_tmpfs),
     ("memory", memory::two_gibibytes_in_and_out),

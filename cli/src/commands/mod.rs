@@ -8,6 +8,7 @@ mod ls;
 mod pull;
 mod push;
 mod quickstart;
+mod serve;
 mod show;
 mod sign;
 mod status;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Trust(trust::Arguments),
     Key(key::Arguments),
     Sign(sign::Arguments),
+    Serve(serve::Arguments),
     Daemon(daemon::Arguments),
     Quickstart(quickstart::Arguments),
 }
@@ -68,6 +70,7 @@ impl Command {
             Self::Trust(arguments) => trust::run(arguments, output).await,
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Daemon(arguments) => daemon::run(arguments, output).await,
             Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
         }

@@ -5,6 +5,7 @@
 
 pub mod added;
 pub mod artifacts;
+pub mod catalog;
 pub mod checks;
 pub mod corruption;
 pub mod history;

@@ -6,15 +6,18 @@ pub mod uploads;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use larder_core::artifact::{AttachedKind, is_foreign};
+use larder_core::artifact::{AttachedKind, DigestTag, is_foreign};
 use larder_core::manifest::{MAX_DEPTH, Manifest, ManifestError, is_index};
-use larder_core::{Digest, Reference, Repository};
+use larder_core::verdict::State;
+use larder_core::{Digest, Reference, Repository, Tag};
 
-use super::serve::{self, Named};
+use super::serve::{self, Blob, Named, ServeError, Served};
 use super::{Ctx, added};
+use crate::config::GateMode;
 use crate::store::StoreError;
 use crate::store::record::{Actor, AttachedTo, ManifestAdded, Operation, OperationKind, SubjectRole, TagMoved};
 use role::{Children, Role, RoleError};
+use uploads::Uploads;
 
 /// How many missing blobs an error names.
 const MAX_NAMED: usize = 10;
@@ -69,6 +72,17 @@ pub enum ReceiveError {
     /// Indexes list indexes too deep.
     #[error("{0} nests indexes deeper than {MAX_DEPTH}")]
     TooDeep(Reference),
+    /// There is no such tag.
+    #[error("{0} is not held here")]
+    NoSuchTag(Reference),
+    /// The tag says what signatures are of.
+    #[error("{0} belongs to signatures: such tags are not removed through the endpoint")]
+    Reserved(Reference),
+    /// The tag is the registry's, which may have it still.
+    #[error(
+        "{0} is a tag of a registry: the endpoint removes those of local repositories, and of those that endpoint.push_to in config.toml lists"
+    )]
+    RegistrysTag(Reference),
     /// The store failed.
     #[error(transparent)]
     Store(Box<StoreError>),
@@ -130,6 +144,28 @@ pub async fn manifest(
         subject: subject.filter(|subject| role.attached_to == Some(*subject)),
         seq,
     })
+}
+
+/// Removes a tag; what it named stays, and can be read by its digest.
+///
+/// # Errors
+/// Fails where there is no such tag, or this repository takes no pushes of it.
+pub async fn remove_tag(ctx: &Ctx, actor: Actor, repository: &Repository, tag: &Tag) -> Result<(), ReceiveError> {
+    let reference = Reference::by_tag(repository.clone(), tag.clone());
+    if DigestTag::is_reserved(tag) {
+        return Err(ReceiveError::Reserved(reference));
+    }
+    if !ctx.may_push_to(repository) {
+        return Err(ReceiveError::RegistrysTag(reference));
+    }
+    if ctx.store.tag(repository, tag).await?.is_none() {
+        return Err(ReceiveError::NoSuchTag(reference));
+    }
+    let tags = vec![TagMoved { repository: repository.clone(), tag: tag.clone(), old: None, new: None }];
+    let operation =
+        Operation { kind: OperationKind::Receive, reference: reference.to_string(), manifests: Vec::new(), tags };
+    ctx.perform(actor, operation).await?;
+    Ok(())
 }
 
 /// Makes sure that all that a manifest lists is here: blobs in the store, manifests in the
@@ -234,8 +270,43 @@ async fn children(
     Ok(described)
 }
 
-/// Says whether a blob may be taken over from another repository without its bytes: only where
-/// the client could read it there.
-pub async fn may_mount(ctx: &Ctx, from: &Repository, digest: Digest) -> bool {
-    serve::open(ctx, from, digest).await.is_ok()
+/// Takes a blob over from another repository without its bytes, where the client could read it there.
+pub async fn mount(ctx: &Ctx, uploads: &Uploads, from: &Repository, to: &Repository, digest: Digest) -> bool {
+    let may = serve::open(ctx, from, digest).await.is_ok() || is_readable(ctx, uploads, from, digest).await;
+    if may {
+        uploads.remember(to, digest);
+    }
+    may
+}
+
+/// Opens a blob that was uploaded here and that no manifest of the repository lists yet: who pushes reads back what it
+/// wrote, and does not send it again after a break.
+///
+/// # Errors
+/// Fails where it was not uploaded here, or is held back.
+pub async fn uploaded(
+    ctx: &Ctx,
+    uploads: &Uploads,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Served<Blob>, ServeError> {
+    if !is_readable(ctx, uploads, repository, digest).await {
+        return Err(ServeError::BlobUnknown { repository: repository.clone(), digest });
+    }
+    let (file, length) = ctx.store.open_blob(&digest).await?;
+    Ok(Served { value: Blob { file, length }, warning: None })
+}
+
+/// Says whether an uploaded blob may be read before a manifest lists it: not where any manifest lists it elsewhere, for then
+/// it is that manifest's, and uploading it again must not open the layers of a rejected image.
+async fn is_readable(ctx: &Ctx, uploads: &Uploads, repository: &Repository, digest: Digest) -> bool {
+    if !uploads.was_uploaded(repository, digest) || !ctx.store.has(&digest) {
+        return false;
+    }
+    let state = ctx.verdict(repository, digest).state;
+    if ctx.gate == GateMode::Off {
+        return state != State::Corrupt;
+    }
+    let listed = ctx.store.listed_anywhere(digest).await;
+    !matches!(state, State::Corrupt | State::Denied) && listed.is_ok_and(|listed| listed.is_empty())
 }

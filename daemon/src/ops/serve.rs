@@ -90,7 +90,7 @@ pub struct Referrers {
 /// Says why something is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The repository has no tags.
+    /// The repository has no manifests.
     #[error("{0} is not held here")]
     RepositoryUnknown(Repository),
     /// There is no such manifest in the repository.
@@ -247,7 +247,7 @@ pub async fn open(ctx: &Ctx, repository: &Repository, digest: Digest) -> Result<
 /// Lists a page of tags, at most `limit`, behind `after`.
 ///
 /// # Errors
-/// Fails where the repository has no tag at all.
+/// Fails where the repository has no manifest at all.
 pub async fn tags(
     ctx: &Ctx,
     repository: &Repository,
@@ -256,7 +256,7 @@ pub async fn tags(
 ) -> Result<Tags, ServeError> {
     let limit = limit.unwrap_or(MAX_TAGS).min(MAX_TAGS);
     let mut rows = ctx.store.tags(repository, after, limit + 1).await?;
-    if rows.is_empty() && ctx.store.tags(repository, None, 1).await?.is_empty() {
+    if rows.is_empty() && !ctx.store.has_repository(repository).await? {
         return Err(ServeError::RepositoryUnknown(repository.clone()));
     }
     // A page of none is the answer to `n=0`, and nothing follows it.

@@ -91,12 +91,22 @@ impl From<RouteError> for Failure {
             RouteError::Unsupported(what) => Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "UNSUPPORTED",
-                format!("{what} are not deleted through the endpoint"),
+                format!("{what} are not deleted through the endpoint; tags are"),
             ),
             RouteError::Method(methods) => Self {
                 header: allow(methods),
                 ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", format!("this path takes {methods}"))
             },
+            RouteError::Namespace(error) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "NAME_INVALID",
+                format!("the registry in whose place this asks is none: {error}"),
+            ),
+            RouteError::Namespaces => Self::new(
+                StatusCode::BAD_REQUEST,
+                "NAME_INVALID",
+                "ns= and what stands in front of /v2/ name two different registries",
+            ),
             RouteError::Name(error) => Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", error.to_string()),
             RouteError::Tag(error) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string()),
             RouteError::Digest(error) => Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string()),
@@ -142,6 +152,9 @@ impl From<ReceiveError> for Failure {
             ReceiveError::Role(RoleError::Foreign { .. }) => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
             ReceiveError::Missing { .. } => Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message),
             ReceiveError::Length { .. } => Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message),
+            ReceiveError::NoSuchTag(_) => Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message),
+            ReceiveError::Reserved(_) => Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message),
+            ReceiveError::RegistrysTag(_) => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
             ReceiveError::TooDeep(_) => Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message),
             ReceiveError::Store(error) => (*error).into(),
         }

@@ -203,6 +203,7 @@ impl Endpoint {
         let Route { call, query } = Route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         match call {
             Call::Version => Ok(version(parts.method == Method::HEAD)),
+            Call::Catalog => read::catalog(&self.ctx, &query).await,
             Call::In { repository, name, what } => {
                 let asked = Asked { repository, name, query, parts, body, uid };
                 self.answer_in(what, asked).await
@@ -225,9 +226,13 @@ impl Endpoint {
         let head = parts.method == Method::HEAD;
         match what {
             What::ReadManifest(named) => read::manifest(ctx, &repository, &named, headers, head).await,
-            What::ReadBlob(digest) => read::blob(ctx, &repository, digest, headers, head).await,
+            What::ReadBlob(digest) => read::blob(ctx, uploads, &repository, digest, headers, head).await,
             What::Tags => read::tags(ctx, &repository, &name, &query).await,
             What::Referrers(subject) => read::referrers(ctx, &repository, &name, subject, &query).await,
+            What::RemoveTag(tag) => {
+                let actor = Actor { uid, via: "endpoint".to_owned() };
+                write::remove_tag(ctx, actor, &repository, &tag).await
+            }
             What::WriteManifest(named) => {
                 let actor = Actor { uid, via: "endpoint".to_owned() };
                 write::manifest(ctx, actor, &repository, &name, &named, headers, body).await

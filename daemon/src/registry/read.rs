@@ -14,8 +14,9 @@ use super::errors::Failure;
 use super::range::Part;
 use super::route::{Query, encode};
 use super::stream::Slices;
-use crate::ops::Ctx;
+use crate::ops::receive::uploads::Uploads;
 use crate::ops::serve::{self, Named, ServeError};
+use crate::ops::{Ctx, catalog, receive};
 
 /// `Docker-Content-Digest`, what the bytes are.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -48,12 +49,14 @@ pub(super) async fn manifest(
 /// Answers with a blob, or the part of it that is asked for.
 pub(super) async fn blob(
     ctx: &Ctx,
+    uploads: &Uploads,
     repository: &Repository,
     digest: Digest,
     headers: &HeaderMap,
     head: bool,
 ) -> Result<Response, Failure> {
     let served = match serve::blob(ctx, repository, digest).await {
+        Err(ServeError::BlobUnknown { .. }) => receive::uploaded(ctx, uploads, repository, digest).await?,
         // To a client that asks whether the blob is there, one that is held back is not: it uploads it, or does without.
         Err(ServeError::Refused { .. } | ServeError::NotEvidence { .. }) if head => {
             return Err(ServeError::BlobUnknown { repository: repository.clone(), digest }.into());
@@ -96,15 +99,33 @@ pub(super) async fn blob(
     Ok(answer)
 }
 
+/// Answers with a page of repositories, by the names under which they are served here; `Link` names the next one.
+pub(super) async fn catalog(ctx: &Ctx, query: &Query) -> Result<Response, Failure> {
+    let limit = page_length(query)?;
+    let last = query.value("last").filter(|last| !last.is_empty()).map(Repository::from_endpoint_path).transpose();
+    let last = last.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, "NAME_INVALID", error.to_string()))?;
+    let page = catalog::repositories(ctx, last.as_ref(), limit).await?;
+    let listed: Vec<String> = page.repositories.iter().map(Repository::endpoint_path).collect();
+    let mut answer = json_answer("application/json", &json!({ "repositories": listed }));
+    if let Some(last) = listed.last().filter(|_| page.more) {
+        let next = format!("</v2/_catalog?n={}&last={}>; rel=\"next\"", listed.len(), encode(last));
+        answer.headers_mut().insert(LINK, text(&next));
+    }
+    Ok(answer)
+}
+
+/// Reads `n`, the most that a page may list.
+fn page_length(query: &Query) -> Result<Option<usize>, Failure> {
+    let Some(n) = query.value("n") else { return Ok(None) };
+    let n = n.parse::<u32>().map_err(|_| {
+        Failure::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is how many a page may list, a number")
+    })?;
+    Ok(Some(usize::try_from(n).unwrap_or(usize::MAX)))
+}
+
 /// Answers with a page of tags; `Link` names the next one.
 pub(super) async fn tags(ctx: &Ctx, repository: &Repository, name: &str, query: &Query) -> Result<Response, Failure> {
-    let limit = match query.value("n") {
-        None => None,
-        Some(n) => Some(n.parse::<u32>().map_err(|_| {
-            Failure::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", "n is the number of tags that a page may have")
-        })?),
-    };
-    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = page_length(query)?;
     let page = serve::tags(ctx, repository, query.value("last").filter(|last| !last.is_empty()), limit).await?;
     let listed: Vec<&str> = page.tags.iter().map(|tag| tag.as_str()).collect();
     let mut answer = json_answer("application/json", &json!({ "name": name, "tags": listed }));

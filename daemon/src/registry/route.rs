@@ -24,11 +24,13 @@ pub(super) struct Route {
 pub(super) enum Call {
     /// `GET /v2/`
     Version,
+    /// `GET /v2/_catalog`
+    Catalog,
     /// Something in a repository.
     In {
         /// The repository.
         repository: Repository,
-        /// Its name as the client wrote it; locations repeat it.
+        /// The path that is its name here; locations repeat it.
         name: String,
         /// What in it.
         what: What,
@@ -42,6 +44,8 @@ pub(super) enum What {
     ReadManifest(Named),
     /// `PUT …/manifests/REFERENCE`
     WriteManifest(Named),
+    /// `DELETE …/manifests/TAG`
+    RemoveTag(Tag),
     /// `GET`, `HEAD …/blobs/DIGEST`
     ReadBlob(Digest),
     /// `GET …/tags/list`
@@ -75,6 +79,10 @@ pub(super) enum RouteError {
     Tag(ReferenceError),
     /// A digest.
     Digest(DigestError),
+    /// The registry of a mirror's request: in front of `/v2/`, or in `ns`.
+    Namespace(ReferenceError),
+    /// A mirror's request names two registries.
+    Namespaces,
     /// The path is too long.
     TooLong,
 }
@@ -85,8 +93,9 @@ impl Route {
         if path.len() + query.map_or(0, str::len) > MAX_URI {
             return Err(RouteError::TooLong);
         }
-        let query = Query::parse(query.unwrap_or_default());
-        let rest = path.strip_prefix("/v2").ok_or(RouteError::NoSuchPath)?;
+        let mut query = Query::parse(query.unwrap_or_default());
+        let (prefix, rest) = prefix(path)?;
+        query.mirrored(prefix)?;
         if rest.is_empty() || rest == "/" {
             return match *method {
                 Method::GET | Method::HEAD => Ok(Self { call: Call::Version, query }),
@@ -94,9 +103,30 @@ impl Route {
             };
         }
         let rest = rest.strip_prefix('/').ok_or(RouteError::NoSuchPath)?;
+        if rest == "_catalog" && query.registry.is_none() {
+            return match *method {
+                Method::GET => Ok(Self { call: Call::Catalog, query }),
+                _ => Err(RouteError::Method("GET")),
+            };
+        }
         let (name, what) = what(method, rest)?;
-        let repository = Repository::from_endpoint_path(name).map_err(RouteError::Name)?;
-        Ok(Self { call: Call::In { repository, name: name.to_owned(), what }, query })
+        let repository = query.repository(name).map_err(RouteError::Name)?;
+        // Where the path alone does not say which registry's name it is, what follows is sent by the path that does.
+        let name = if query.registry.is_some() { repository.endpoint_path() } else { name.to_owned() };
+        Ok(Self { call: Call::In { repository, name, what }, query })
+    }
+}
+
+/// Cuts a path at `/v2`: what stands in front of it, if anything, and what follows.
+fn prefix(path: &str) -> Result<(Option<&str>, &str), RouteError> {
+    let path = path.strip_prefix('/').ok_or(RouteError::NoSuchPath)?;
+    let (first, rest) = path.split_once('/').map_or((path, ""), |(first, _)| (first, &path[first.len()..]));
+    if first == "v2" {
+        return Ok((None, rest));
+    }
+    match rest.strip_prefix("/v2") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Ok((Some(first), rest)),
+        _ => Err(RouteError::NoSuchPath),
     }
 }
 
@@ -121,9 +151,12 @@ fn what<'a>(method: &Method, path: &'a str) -> Result<(&'a str, What), RouteErro
         let named = || named(last);
         let what = match *method {
             Method::PUT => What::WriteManifest(named()?),
-            Method::DELETE => return Err(RouteError::Unsupported("manifests and tags")),
+            Method::DELETE => match named()? {
+                Named::Tag(tag) => What::RemoveTag(tag),
+                Named::Digest(_) => return Err(RouteError::Unsupported("manifests")),
+            },
             _ if read => What::ReadManifest(named()?),
-            _ => return Err(RouteError::Method("GET, HEAD, PUT")),
+            _ => return Err(RouteError::Method("GET, HEAD, PUT, DELETE")),
         };
         return Ok((name, what));
     }
@@ -153,20 +186,51 @@ fn named(text: &str) -> Result<Named, RouteError> {
 
 /// The parameters of a query, decoded; of a repeated one the first counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query {
+    values: Vec<(String, String)>,
+    /// The registry in whose place the client asks here; without one, names say their registry themselves.
+    registry: Option<String>,
+}
 
 impl Query {
+    /// Takes note of the registry in whose place the client asks: containerd says it by `?ns=`, docker can say it in front
+    /// of `/v2/`.
+    fn mirrored(&mut self, prefix: Option<&str>) -> Result<(), RouteError> {
+        // Any path will do to parse a registry with; a prefix that is none leads nowhere.
+        let prefix = match prefix.map(|prefix| Repository::from_endpoint_path(&format!("{prefix}/x/x"))) {
+            Some(Ok(repository)) if !repository.is_local() => Some(repository.registry().to_owned()),
+            Some(_) => return Err(RouteError::NoSuchPath),
+            None => None,
+        };
+        let ns = self.value("ns").filter(|ns| !ns.is_empty()).map(|ns| Repository::new(ns, "x/x")).transpose();
+        let ns = ns.map_err(RouteError::Namespace)?.map(|repository| repository.registry().to_owned());
+        self.registry = match (prefix, ns) {
+            (Some(prefix), Some(ns)) if prefix != ns => return Err(RouteError::Namespaces),
+            (prefix, ns) => prefix.or(ns),
+        };
+        Ok(())
+    }
+
+    /// Returns the repository that a name in this request means.
+    pub(super) fn repository(&self, name: &str) -> Result<Repository, ReferenceError> {
+        match &self.registry {
+            Some(registry) => Repository::new(registry, name),
+            None => Repository::from_endpoint_path(name),
+        }
+    }
+
     fn parse(text: &str) -> Self {
         let pair = |part: &str| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             Some((decode(key)?, decode(value)?))
         };
-        Self(text.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect())
+        let values = text.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect();
+        Self { values, registry: None }
     }
 
     /// Returns a parameter.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }
 
@@ -199,7 +263,7 @@ mod tests {
     fn parse(method: Method, path: &str) -> Result<(String, What), RouteError> {
         match Route::parse(&method, path, None)?.call {
             Call::In { repository, what, .. } => Ok((repository.to_string(), what)),
-            Call::Version => Ok((String::new(), What::Tags)),
+            Call::Version | Call::Catalog => Ok((String::new(), What::Tags)),
         }
     }
 
@@ -228,18 +292,70 @@ mod tests {
         let blob = format!("/v2/x/blobs/{digest}");
         assert_eq!(parse(Method::HEAD, &blob), Ok(("localhost/x".into(), What::ReadBlob(digest))));
         assert_eq!(parse(Method::DELETE, &blob), Err(RouteError::Unsupported("blobs")));
-        assert_eq!(parse(Method::DELETE, "/v2/x/manifests/1"), Err(RouteError::Unsupported("manifests and tags")));
+        let tag = What::RemoveTag("1".parse().expect("tag"));
+        assert_eq!(parse(Method::DELETE, "/v2/x/manifests/1"), Ok(("localhost/x".into(), tag)));
+        let manifest = format!("/v2/x/manifests/{digest}");
+        assert_eq!(parse(Method::DELETE, &manifest), Err(RouteError::Unsupported("manifests")));
         assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads/"), Ok(("localhost/x".into(), What::BeginUpload)));
         assert_eq!(parse(Method::POST, "/v2/x/blobs/uploads"), Ok(("localhost/x".into(), What::BeginUpload)));
         assert_eq!(parse(Method::PATCH, "/v2/x/blobs/uploads/7"), Ok(("localhost/x".into(), What::Append("7".into()))));
         assert!(matches!(parse(Method::GET, "/v2/x/blobs/sha256:0"), Err(RouteError::Digest(_))));
         assert!(matches!(parse(Method::PUT, "/v2/x/manifests/.1"), Err(RouteError::Tag(_))));
-        for path in ["/", "/v2x", "/v2/x", "/v2/_catalog", "/v1/x/manifests/1", "/v2/x/tags/other"] {
+        assert_eq!(Route::parse(&Method::GET, "/v2/_catalog", None).map(|route| route.call), Ok(Call::Catalog));
+        for path in ["/", "/v2x", "/v2/x", "/v2/_catalog/", "/v1/x/manifests/1", "/v2/x/tags/other"] {
             assert_eq!(parse(Method::GET, path), Err(RouteError::NoSuchPath), "{path}");
         }
         assert_eq!(parse(Method::POST, "/v2/"), Err(RouteError::Method("GET, HEAD")));
         let long = format!("/v2/{}/manifests/1", "a".repeat(MAX_URI));
         assert_eq!(parse(Method::GET, &long), Err(RouteError::TooLong));
+    }
+
+    #[test]
+    fn a_mirrors_names_are_its_registrys() {
+        let ask = |path: &str, query: &str| match Route::parse(&Method::GET, path, Some(query))?.call {
+            Call::In { repository, name, .. } => Ok((repository.to_string(), name)),
+            Call::Version => Ok(("version".to_owned(), String::new())),
+            Call::Catalog => Ok(("catalog".to_owned(), String::new())),
+        };
+        for (path, query, repository, name) in [
+            ("/v2/library/alpine/manifests/1", "ns=docker.io", "docker.io/library/alpine", "docker.io/library/alpine"),
+            ("/v2/alpine/manifests/1", "ns=docker.io", "docker.io/library/alpine", "docker.io/library/alpine"),
+            ("/v2/a/b/manifests/1", "ns=registry-1.docker.io", "docker.io/a/b", "docker.io/a/b"),
+            ("/v2/a/b/manifests/1", "ns=127.0.0.1%3A5000", "127.0.0.1:5000/a/b", "127.0.0.1_5000/a/b"),
+            ("/v2/a/b/manifests/1", "ns=LOCALHOST", "localhost/a/b", "a/b"),
+            ("/v2/a/b/manifests/1", "ns=", "localhost/a/b", "a/b"),
+            ("/v2/a/b/manifests/1", "ns=quay.io&ns=docker.io", "quay.io/a/b", "quay.io/a/b"),
+            // A registry in the path is a part of the name, as it is at the registry that is mirrored.
+            (
+                "/v2/docker.io/a/manifests/1",
+                "ns=mirror.example",
+                "mirror.example/docker.io/a",
+                "mirror.example/docker.io/a",
+            ),
+            ("/docker.io/v2/a/b/manifests/1", "", "docker.io/a/b", "docker.io/a/b"),
+            ("/docker.io/v2/a/b/manifests/1", "ns=docker.io", "docker.io/a/b", "docker.io/a/b"),
+            ("/127.0.0.1_5000/v2/v2/manifests/1", "", "127.0.0.1:5000/v2", "127.0.0.1_5000/v2"),
+            ("/v2/v2/manifests/1", "", "localhost/v2", "v2"),
+            ("/docker.io/v2/", "", "version", ""),
+            ("/v2/", "ns=docker.io", "version", ""),
+            ("/v2/_catalog", "n=1", "catalog", ""),
+        ] {
+            assert_eq!(ask(path, query), Ok((repository.to_owned(), name.to_owned())), "{path}?{query}");
+        }
+        for ns in ["a/b", "..", "a b", "-x.io", "x:99999", "%00", "[::1", "a@b.io"] {
+            let answer = ask("/v2/a/b/manifests/1", &format!("ns={ns}"));
+            assert!(matches!(answer, Err(RouteError::Namespace(_))), "{ns}: {answer:?}");
+        }
+        assert_eq!(ask("/quay.io/v2/a/manifests/1", "ns=docker.io"), Err(RouteError::Namespaces));
+        for path in [
+            "/team/v2/a/manifests/1",
+            "/localhost/v2/a/manifests/1",
+            "/a/docker.io/v2/a/manifests/1",
+            "//v2/a/manifests/1",
+        ] {
+            assert_eq!(ask(path, "").expect_err("no such path"), RouteError::NoSuchPath, "{path}");
+        }
+        assert_eq!(ask("/v2/_catalog", "ns=docker.io"), Err(RouteError::NoSuchPath));
     }
 
     #[test]

@@ -9,15 +9,15 @@ use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder_core::manifest::{MAX_MANIFEST_BYTES, ManifestError};
-use larder_core::{Digest, Repository};
+use larder_core::{Digest, Repository, Tag};
 
 use super::errors::Failure;
 use super::range::Chunk;
 use super::read::{CONTENT_DIGEST, text};
 use super::route::Query;
 use crate::ops::Ctx;
+use crate::ops::receive;
 use crate::ops::receive::uploads::{Announced, Progress, UploadError, Uploads};
-use crate::ops::receive::{self, may_mount};
 use crate::ops::serve::Named;
 use crate::store::record::Actor;
 
@@ -42,8 +42,8 @@ pub(super) async fn begin(
     if let (Some(mount), Some(from)) = (query.value("mount"), query.value("from")) {
         let digest = digest(mount)?;
         // What cannot be mounted is uploaded: every client falls back to that (distribution-spec, end-11).
-        if let Ok(from) = Repository::from_endpoint_path(from)
-            && may_mount(ctx, &from, digest).await
+        if let Ok(from) = query.repository(from)
+            && receive::mount(ctx, uploads, &from, repository, digest).await
         {
             return Ok(created(name, digest));
         }
@@ -138,6 +138,17 @@ pub(super) async fn manifest(
         answer_headers.insert(OCI_SUBJECT, text(&subject.to_string()));
     }
     Ok(answer)
+}
+
+/// Removes a tag.
+pub(super) async fn remove_tag(
+    ctx: &Ctx,
+    actor: Actor,
+    repository: &Repository,
+    tag: &Tag,
+) -> Result<Response, Failure> {
+    receive::remove_tag(ctx, actor, repository, tag).await?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 async fn small_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {

@@ -369,6 +369,23 @@ impl Store {
         self.shared().index.manifest(repository, &digest)
     }
 
+    /// Says whether a repository holds any manifest. Looked up on the spot, as [`Self::tag`] is.
+    ///
+    /// # Errors
+    /// Fails while the index is rebuilt.
+    pub async fn has_repository(&self, repository: &Repository) -> Result<bool, StoreError> {
+        self.shared().index.has_repository(repository)
+    }
+
+    /// Lists the repositories that hold manifests, in the order of their names, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// Fails while the index is rebuilt.
+    pub async fn repositories(&self, after: Option<&Repository>, limit: usize) -> Result<Vec<Repository>, StoreError> {
+        let after = after.cloned();
+        self.blocking(move |shared| shared.index.repositories(after.as_ref(), limit)).await
+    }
+
     /// Pages through all subjects and tags for `ls`, ordered by (repository, tag, digest): entries after `after`, at most
     /// `limit`. Subjects without tag come after the repository's tags; children that came through an index, and tags
     /// that only hold signatures, are not listed.

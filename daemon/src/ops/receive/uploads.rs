@@ -18,6 +18,10 @@ const MAX_UPLOADS: usize = 256;
 const IDLE: Duration = Duration::from_secs(600);
 /// How long a client may be silent in the middle of a body.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How many uploaded blobs are remembered: of more, the oldest are forgotten.
+const MAX_UPLOADED: usize = 4096;
+/// How long an uploaded blob is remembered: as long as a client may take from its first blob to its manifest.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many random bytes an id has: enough that nobody guesses another client's.
 const ID_BYTES: usize = 16;
 
@@ -26,6 +30,8 @@ const ID_BYTES: usize = 16;
 pub struct Uploads {
     /// Held for look-ups only, never across an await; each upload has a lock of its own.
     open: Arc<Mutex<HashMap<String, Arc<Upload>>>>,
+    /// What arrived whole, where and when. Held for look-ups only.
+    uploaded: Arc<Mutex<HashMap<(Repository, Digest), Instant>>>,
 }
 
 struct Upload {
@@ -192,6 +198,7 @@ impl Uploads {
         self.forget(id);
         let ingest = state.ingest.take().ok_or_else(|| unknown(repository, id))?;
         let (digest, _) = ingest.commit(Some(digest)).await?;
+        self.remember(repository, digest);
         Ok(digest)
     }
 
@@ -212,6 +219,7 @@ impl Uploads {
         state.append(repository, "", Announced { first: None, length }, body).await?;
         let ingest = state.ingest.take().ok_or_else(|| unknown(repository, ""))?;
         let (digest, _) = ingest.commit(Some(digest)).await?;
+        self.remember(repository, digest);
         Ok(digest)
     }
 
@@ -227,9 +235,37 @@ impl Uploads {
         Ok(())
     }
 
-    /// Drops the uploads that were idle too long.
+    /// Says whether a blob was uploaded to this repository, or taken over into it, a short while ago.
+    pub fn was_uploaded(&self, repository: &Repository, digest: Digest) -> bool {
+        let key = (repository.clone(), digest);
+        self.lock_uploaded().get(&key).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    /// Remembers that a blob arrived in a repository.
+    pub(super) fn remember(&self, repository: &Repository, digest: Digest) {
+        let mut uploaded = self.lock_uploaded();
+        let key = (repository.clone(), digest);
+        if uploaded.len() >= MAX_UPLOADED && !uploaded.contains_key(&key) {
+            uploaded.retain(|_, at| at.elapsed() < REMEMBERED);
+            // Half of them at once, so that not every upload has to look for the oldest.
+            if uploaded.len() >= MAX_UPLOADED {
+                let mut times: Vec<Instant> = uploaded.values().copied().collect();
+                let (_, middle, _) = times.select_nth_unstable(MAX_UPLOADED / 2);
+                let middle = *middle;
+                uploaded.retain(|_, at| *at > middle);
+            }
+        }
+        uploaded.insert(key, Instant::now());
+    }
+
+    /// Drops the uploads that were idle too long, and forgets what was uploaded long ago.
     pub fn sweep_idle(&self) {
         self.sweep(IDLE);
+        self.lock_uploaded().retain(|_, at| at.elapsed() < REMEMBERED);
+    }
+
+    fn lock_uploaded(&self) -> std::sync::MutexGuard<'_, HashMap<(Repository, Digest), Instant>> {
+        self.uploaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sweep(&self, idle: Duration) {
@@ -360,6 +396,21 @@ mod tests {
         let _writing = upload.state.try_lock().expect("free");
         assert!(matches!(uploads.progress(&repository("localhost/x"), "1"), Err(UploadError::Busy(_))));
         assert!(matches!(uploads.cancel(&repository("localhost/x"), "1"), Err(UploadError::Busy(_))));
+    }
+
+    #[test]
+    fn what_was_uploaded_is_remembered_where_and_not_without_bound() {
+        let uploads = Uploads::default();
+        let digest = |number: usize| Digest::of(&number.to_be_bytes());
+        uploads.remember(&repository("localhost/x"), digest(0));
+        assert!(uploads.was_uploaded(&repository("localhost/x"), digest(0)));
+        assert!(!uploads.was_uploaded(&repository("localhost/y"), digest(0)));
+        for number in 1..=MAX_UPLOADED {
+            uploads.remember(&repository("localhost/x"), digest(number));
+        }
+        assert!(uploads.lock_uploaded().len() <= MAX_UPLOADED);
+        assert!(uploads.was_uploaded(&repository("localhost/x"), digest(MAX_UPLOADED)));
+        assert!(!uploads.was_uploaded(&repository("localhost/x"), digest(0)), "the oldest go first");
     }
 
     #[tokio::test]

@@ -96,6 +96,23 @@ pub(super) fn tag_of(repository: &Repository, digest: &Digest, tag: &Tag) -> Vec
     with_tag(tags_of(repository, digest), tag.as_str())
 }
 
+pub(super) fn manifests() -> Vec<u8> {
+    vec![MANIFEST]
+}
+
+pub(super) fn manifests_of(repository: &Repository) -> Vec<u8> {
+    in_repository(MANIFEST, repository)
+}
+
+/// Returns the key at which the manifests of the repositories behind `after` begin.
+pub(super) fn manifests_behind(after: &Repository) -> Vec<u8> {
+    let mut key = manifests_of(after);
+    // The zero byte that ends the name: one more is behind all that begin so, and before every longer name.
+    key.pop();
+    key.push(1);
+    key
+}
+
 pub(super) fn manifest(repository: &Repository, digest: &Digest) -> Vec<u8> {
     with_digest(in_repository(MANIFEST, repository), digest)
 }

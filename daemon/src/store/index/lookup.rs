@@ -62,6 +62,37 @@ impl Index {
         self.look(|layers| rows::manifest(layers.get(&keys::manifest(repository, digest))?))
     }
 
+    pub(in crate::store) fn has_repository(&self, repository: &Repository) -> Result<bool, StoreError> {
+        let prefix = keys::manifests_of(repository);
+        Ok(!self.look(|layers| layers.scan(&prefix, &prefix, 1))?.is_empty())
+    }
+
+    /// Lists the repositories that hold manifests, one step through the index for each.
+    pub(in crate::store) fn repositories(
+        &self,
+        after: Option<&Repository>,
+        limit: usize,
+    ) -> Result<Vec<Repository>, StoreError> {
+        let prefix = keys::manifests();
+        let mut from = after.map_or_else(|| prefix.clone(), keys::manifests_behind);
+        self.look(|layers| {
+            let mut repositories: Vec<Repository> = Vec::new();
+            while repositories.len() < limit {
+                let found = layers.scan(&prefix, &from, 1)?;
+                let Some((key, _)) = found.first() else { break };
+                let name = key.strip_prefix(prefix.as_slice()).and_then(keys::text);
+                match name.and_then(|(name, _)| name.parse().ok()) {
+                    Some(repository) => {
+                        from = keys::manifests_behind(&repository);
+                        repositories.push(repository);
+                    }
+                    None => from = keys::behind(key.clone()),
+                }
+            }
+            Ok(repositories)
+        })
+    }
+
     pub(in crate::store) fn list(&self, after: Option<&ListKey>, limit: usize) -> Result<Vec<ListKey>, StoreError> {
         let key = |entry: &ListKey| keys::list_entry(&entry.repository, entry.tag.as_ref(), &entry.digest);
         let from = after.map(|entry| keys::behind(key(entry))).unwrap_or_default();
