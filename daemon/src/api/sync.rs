@@ -21,7 +21,7 @@ use super::status::ApiError;
 use super::{actor, convert};
 use crate::ops::Ctx;
 use crate::ops::pull::{
-    AttachedCounts, Keep, Looks, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, pull,
+    AttachedCounts, Keep, Looks, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, all_tags, pull,
 };
 use crate::ops::push::{Pushed, Step as PushStep, push};
 use crate::store::record::Actor;
@@ -59,7 +59,11 @@ impl Sync for Service {
         let (events, stream) = mpsc::channel(EVENTS);
         let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
         self.ctx.tasks.spawn(async move {
-            let all = pull_all(&ctx, &actor, request.references, &options, &events);
+            let all = async {
+                let v1::PullRequest { references, all_tags, .. } = request;
+                let references = if all_tags { expand(&ctx, references, &events).await } else { references };
+                pull_all(&ctx, &actor, references, &options, &events).await;
+            };
             tokio::select! {
                 () = all => {}
                 // The client left: what was under way is dropped, and the store is as it was.
@@ -124,6 +128,29 @@ fn host_platform() -> Platform {
         other => other,
     };
     Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
+}
+
+/// Replaces repositories by the references of all their tags. What is no repository, or has no list, is told so.
+async fn expand(ctx: &Ctx, repositories: Vec<String>, events: &Events) -> Vec<String> {
+    let mut references = Vec::new();
+    for name in repositories {
+        let reporter = Reporter::new(&name, events);
+        let listed = match name.parse::<Repository>() {
+            Ok(repository) => all_tags(ctx, &repository, MAX_REFERENCES.saturating_sub(references.len()))
+                .await
+                .map_err(ApiError::from),
+            Err(error) => Err(ApiError::from(error)),
+        };
+        match listed {
+            Ok(tags) => {
+                let listed: Vec<String> = tags.iter().map(|tag| format!("{name}:{tag}")).collect();
+                reporter.send(Event::Listed(v1::Listed { references: listed.clone() })).await;
+                references.extend(listed);
+            }
+            Err(error) => reporter.send(failed(error)).await,
+        }
+    }
+    references
 }
 
 /// What is to be pulled once: a reference, and how it was written, more than once perhaps.

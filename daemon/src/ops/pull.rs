@@ -18,6 +18,10 @@ use crate::transfer::{Node, Plan, RemoteSource, Sink, StoreSink, TransferError, 
 
 pub use crate::transfer::{Moved, Progress, Selection};
 
+/// The most tags of one repository that are looked through for those that can be pulled: with signatures,
+/// attestations and SBOMs there are a few for each image.
+const MAX_LISTED: usize = 50_000;
+
 /// What to pull of an artifact, and whether to judge it first.
 #[derive(Clone, Debug)]
 pub struct PullOptions {
@@ -117,6 +121,14 @@ pub enum PullError {
         /// tag, or manifest.
         what: &'static str,
     },
+    /// The repository has more tags than one pull takes.
+    #[error("{repository} has too many tags to pull them all: at most {limit} are taken")]
+    TooManyTags {
+        /// The repository.
+        repository: Repository,
+        /// How many are taken.
+        limit: usize,
+    },
     /// The registry could not be asked.
     #[error("{0}")]
     Remote(#[from] RemoteError),
@@ -135,6 +147,7 @@ impl PullError {
             Self::Local(_) => "local-repository",
             Self::Reserved(_) => "not-a-subject",
             Self::NotThere { .. } => "not-found",
+            Self::TooManyTags { .. } => "too-many-tags",
             Self::Remote(error) => error.reason(),
             Self::Transfer(error) => error.reason(),
             Self::Store(error) => error.reason(),
@@ -148,6 +161,9 @@ impl PullError {
             Self::Reserved(_) => Some("pull the artifact itself; its signatures come along".to_owned()),
             Self::NotThere { reference, .. } => {
                 Some(format!("`larder ls --remote {}` lists the tags that are there", reference.repository))
+            }
+            Self::TooManyTags { .. } => {
+                Some("name the tags that are wanted; `larder pull --from` reads a list".to_owned())
             }
             Self::Remote(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
@@ -184,6 +200,20 @@ impl Looks {
         begun.insert(repository.clone(), Arc::clone(&look));
         Ok(look)
     }
+}
+
+/// Lists the tags of a repository at its registry, but for those that hold what is attached to digests.
+///
+/// # Errors
+/// Fails where there are more than `limit`: a part of them is not all.
+pub async fn all_tags(ctx: &Ctx, repository: &Repository, limit: usize) -> Result<Vec<Tag>, PullError> {
+    let mut tags = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_LISTED).await?;
+    let cut = tags.len() >= MAX_LISTED;
+    tags.retain(|tag| !DigestTag::is_reserved(tag));
+    if cut || tags.len() > limit {
+        return Err(PullError::TooManyTags { repository: repository.clone(), limit });
+    }
+    Ok(tags)
 }
 
 /// Pulls one reference; `looks` is shared with the others of the same request, and with nothing else.
