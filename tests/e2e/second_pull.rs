@@ -199,3 +199,51 @@ fn schema_1_is_refused_by_name() {
     world.home.larder(["pull", &world.reference("claims")]).exits(1).is_a_clear_error("schemaVersion");
     assert_eq!(world.daemon.client().list().len(), 0);
 }
+
+#[test]
+fn a_tag_that_moves_during_its_pull_is_what_it_was_at_first() {
+    let world = World::start();
+    let first = world.upstream("1.0", &[]);
+    world.registry.fault("GET", &format!("/blobs/{}", first.top_layer()), Fault::Hold, usize::MAX);
+    let child = world.home.invoke(["pull", &world.reference("1.0")]).spawn();
+    harness::eventually("the layer to be asked for", || {
+        let layer = first.top_layer().to_string();
+        world.registry.seen().iter().any(|seen| seen.method == "GET" && seen.path.contains(&layer)).then_some(())
+    });
+    let second = Image::small("the tag moved");
+    world.registry.put(APP, "1.0", &second);
+    world.registry.mend();
+    let output = child.wait_with_output().expect("the end of larder");
+    assert!(output.status.success(), "{output:?}");
+    let held = world.daemon.client().query(&world.reference("1.0")).expect("held");
+    assert_eq!(held.digest, first.digest().to_string(), "one image, not parts of two");
+    assert!(!world.home.blob(&second.top_layer()).exists());
+    world.pull("1.0");
+    let held = world.daemon.client().query(&world.reference("1.0")).expect("held");
+    assert_eq!(held.digest, second.digest().to_string());
+}
+
+#[test]
+fn referrers_of_referrers_and_of_platforms_come_along() {
+    let mut world = World::start();
+    world.registry = FakeRegistry::start_with_referrers();
+    let ours = Image::new("ours").architecture(harness::image::host_architecture()).layer("ours").build();
+    let index = harness::Index::new().child(&ours, "linux", harness::image::host_architecture()).build();
+    world.registry.put(APP, "1.0", &index);
+    let attach = |name: &'static str, subject: &Content| {
+        let one = Image::new(name).layer(name).subject(subject, "application/spdx+json");
+        let one = one.build_with("application/spdx+json");
+        world.registry.put_untagged(APP, &one);
+        one
+    };
+    let of_child = attach("SBOM of the platform", &ours);
+    let of_index = attach("SBOM of the index", &index);
+    let of_sbom = attach("SBOM of the SBOM", &of_index);
+    // A referrer may be an index; it holds nothing that is kept.
+    let listed = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "subject": index.descriptor()});
+    world.registry.put_untagged(APP, &Content::of(OCI_INDEX, &listed, Vec::new()));
+    world.home.larder(["pull", "--verbose", &world.reference("1.0")]).exits(0).says(&["an index"]);
+    for one in [&of_child, &of_index, &of_sbom] {
+        assert!(world.home.blob(&one.digest()).exists(), "{}", one.digest());
+    }
+}

@@ -44,6 +44,26 @@ async fn a_head_without_digest_is_followed_by_a_get() {
 }
 
 #[tokio::test]
+async fn a_length_that_head_gets_wrong_is_not_looked_at() {
+    let digest = manifest("").digest();
+    let named = digest.to_string();
+    for length in ["0", "7", "99999999999"] {
+        let named = named.clone();
+        let headers = move || [(DIGEST, named.clone()), ("content-length", length.to_owned())];
+        let upstream = Upstream::start(move |_, _| {
+            let headers = headers();
+            answer(200, &headers.each_ref().map(|(name, value)| (*name, value.as_str())), "")
+        })
+        .await;
+        let repository = upstream.repository();
+        for _ in 0..2 {
+            let resolved = repository.resolve(&latest()).await.expect("answer").expect("there");
+            assert_eq!(resolved.digest, digest, "{length}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_can_be_made_by_tasks() {
     let upstream = Upstream::start(|_, _| answer(404, &[], "")).await;
     let repository = upstream.repository();
