@@ -1,5 +1,11 @@
 //! `larder pull`.
 
+mod from;
+mod many;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
 use clap::Args;
 use larder_proto::v1;
 use larder_proto::v1::sync_event::Event;
@@ -11,6 +17,8 @@ use crate::exit::Exit;
 use crate::output::{Output, json, state, text, time, words};
 use crate::progress::TransferProgress;
 
+use many::Tally;
+
 /// Pull images with their signatures, attestations and SBOMs
 #[derive(Debug, Args)]
 #[command(
@@ -20,12 +28,20 @@ not accepted and 4 where one cannot be judged yet; 1 where one could not be pull
 Examples:
   larder pull docker.io/library/alpine:3.22
   larder pull --platform all registry.example.org/store/app:1.4
-  larder pull --verified registry.example.org/store/app:1.4 registry.example.org/store/db:2"
+  larder pull --verified registry.example.org/store/app:1.4 registry.example.org/store/db:2
+  larder pull --all-tags registry.example.org/store/app
+  larder pull --from images.txt"
 )]
 pub(crate) struct Arguments {
     /// What to pull; a name without a registry is Docker Hub's
-    #[arg(required = true, value_name = "REF")]
+    #[arg(required_unless_present = "from", value_name = "REF")]
     references: Vec<String>,
+    /// Read references from a file too, one a line, `#` begins a comment; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Take what is named for repositories, and pull all their tags
+    #[arg(short, long)]
+    all_tags: bool,
     /// The platform to take of an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH|all")]
     platform: Option<String>,
@@ -41,60 +57,135 @@ struct Pulled {
     ended: Result<v1::Finished, Told>,
 }
 
+/// The references that are pulled, as far as they are.
+struct Pulls<'a> {
+    output: &'a Output,
+    verified: bool,
+    /// Whether each is told in one line.
+    many: bool,
+    /// In the order in which they were asked for.
+    wanted: Vec<String>,
+    resolved: HashMap<String, v1::Resolved>,
+    progress: TransferProgress<'a>,
+    tally: Tally,
+    ended: HashMap<String, Pulled>,
+}
+
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
-    let wanted = arguments.references.len();
-    let request = v1::PullRequest {
-        references: arguments.references,
-        platform: arguments.platform.unwrap_or_default(),
-        verified: arguments.verified,
-    };
+    let Arguments { references: named, from, all_tags, platform, verified } = arguments;
+    let mut references = named;
+    if let Some(path) = from {
+        references.extend(from::read(&path)?);
+    }
+    let mut seen = HashSet::new();
+    references.retain(|reference| seen.insert(reference.clone()));
+    if references.is_empty() {
+        return Err(Error::usage("there is no reference to pull").hint("one a line; `#` begins a comment"));
+    }
+    let many = all_tags || references.len() > 1;
+    let request =
+        v1::PullRequest { references: references.clone(), platform: platform.unwrap_or_default(), verified, all_tags };
     let client = connect(output).await?;
     let mut events = client.sync().pull(request).await?.into_inner();
-    let mut pulled = Vec::new();
-    let mut resolved = None;
-    let mut progress = TransferProgress::new(output);
-    while pulled.len() < wanted {
+    let mut pulls = Pulls {
+        output,
+        verified,
+        many,
+        wanted: references,
+        resolved: HashMap::new(),
+        progress: TransferProgress::new(output),
+        tally: Tally::default(),
+        ended: HashMap::new(),
+    };
+    loop {
         let event = tokio::select! {
-            event = events.message() => event?,
-            _ = tokio::signal::ctrl_c() => {
-                progress.finish();
-                return Err(stopped());
-            }
+            event = events.message() => event,
+            _ = tokio::signal::ctrl_c() => Ok(pulls.stop()?),
         };
+        let event = event.inspect_err(|_| pulls.progress.finish())?;
         let Some(v1::SyncEvent { reference, event: Some(event) }) = event else { break };
+        pulls.take(reference, event)?;
+    }
+    pulls.end()
+}
+
+impl Pulls<'_> {
+    /// Takes one event.
+    fn take(&mut self, reference: String, event: Event) -> Result<(), Error> {
         let ended = match event {
+            Event::Listed(listed) => {
+                self.wanted.retain(|wanted| *wanted != reference);
+                self.wanted.extend(listed.references);
+                return Ok(());
+            }
             Event::Resolved(now) => {
-                output.say(&resolved_line(&reference, &now));
-                resolved = Some(now);
-                continue;
+                if !self.many {
+                    self.output.say(&resolved_line(&reference, &now));
+                }
+                self.resolved.insert(reference, now);
+                return Ok(());
             }
             Event::Progress(now) => {
-                progress.update(&now);
-                continue;
+                if self.many {
+                    self.progress.count(self.ended.len(), self.wanted.len());
+                    self.progress.update_one(&reference, &now);
+                } else {
+                    self.progress.update(&now);
+                }
+                return Ok(());
             }
             Event::Finished(finished) => Ok(finished),
             Event::Failed(failed) => Err(told(failed)),
         };
-        progress.finish();
-        let one = Pulled { reference, resolved: resolved.take(), ended };
-        tell(&one, arguments.verified, output)?;
-        pulled.push(one);
+        let one = Pulled { resolved: self.resolved.remove(&reference), reference, ended };
+        self.tally.add(&one.ended);
+        if self.many {
+            self.progress.aside(|| tell_in_a_line(&one, self.output))?;
+            self.ended.insert(one.reference.clone(), one);
+            self.progress.count(self.ended.len(), self.wanted.len());
+        } else {
+            self.progress.finish();
+            tell(&one, self.verified, self.output)?;
+            self.ended.insert(one.reference.clone(), one);
+        }
+        Ok(())
     }
-    if output.is_json() {
-        output.document(&pulled.iter().map(to_json).collect())?;
+
+    /// Ends what a person stopped.
+    fn stop(&mut self) -> Result<Option<v1::SyncEvent>, Error> {
+        self.progress.finish();
+        let done = match self.ended.len() {
+            0 => String::new(),
+            done => format!(" after {}", text::count(done as u64, "reference")),
+        };
+        Err(Error::new("stopped", format!("stopped{done}")).hint(STOPPED))
     }
-    if pulled.len() < wanted {
-        let missing = text::count((wanted - pulled.len()) as u64, "reference");
-        return Err(Error::new("incomplete", format!("larderd ended the pull with {missing} left"))
-            .hint("what was finished is kept; pull the rest again"));
+
+    /// Tells what came of all, once the daemon has said everything.
+    fn end(mut self) -> Result<Exit, Error> {
+        self.progress.clear();
+        let pulled: Vec<&Pulled> = self.wanted.iter().filter_map(|wanted| self.ended.get(wanted)).collect();
+        if self.output.is_json() {
+            self.output.document(&pulled.iter().map(|one| to_json(one)).collect())?;
+        } else if self.many {
+            self.tally.tell(self.output);
+        }
+        if pulled.len() < self.wanted.len() {
+            let missing = text::count((self.wanted.len() - pulled.len()) as u64, "reference");
+            return Err(Error::new("incomplete", format!("larderd ended the pull with {missing} left"))
+                .hint("what was finished is kept; pull the rest again"));
+        }
+        let exits = pulled.iter().map(|one| exit_of(&one.ended, self.verified));
+        Ok(exits.fold(Exit::Done, Exit::or_worse))
     }
-    let exits = pulled.iter().map(|one| exit_of(&one.ended, arguments.verified));
-    Ok(exits.fold(Exit::Done, Exit::or_worse))
 }
+
+/// What a person who stops a transfer wants to know.
+const STOPPED: &str = "what was not finished is not kept; what was here before is as it was";
 
 /// Builds the error of a transfer that a person stopped.
 pub(super) fn stopped() -> Error {
-    Error::new("stopped", "stopped").hint("what was not finished is not kept; what was here before is as it was")
+    Error::new("stopped", "stopped").hint(STOPPED)
 }
 
 /// Reads the error of one reference.
@@ -111,16 +202,44 @@ fn exit_of(ended: &Result<v1::Finished, Told>, verified: bool) -> Exit {
     }
 }
 
+fn tell_error(reference: &str, told: &Told, output: &Output) {
+    let message =
+        if told.message.contains(reference) { told.message.clone() } else { format!("{reference}: {}", told.message) };
+    output.error(&Told { reason: told.reason.clone(), message, hint: told.hint.clone(), exit: told.exit });
+}
+
+fn tell_in_a_line(pulled: &Pulled, output: &Output) -> Result<(), Error> {
+    let finished = match &pulled.ended {
+        Ok(finished) => finished,
+        Err(told) => {
+            tell_error(&pulled.reference, told, output);
+            return Ok(());
+        }
+    };
+    if output.is_quiet() {
+        return tell_quietly(finished, output);
+    }
+    output.say(&many::line(&pulled.reference, finished, output.talks_on_terminal()));
+    lines(finished, true).iter().for_each(|line| output.detail(line));
+    finished.looked_at.iter().for_each(|line| output.detail(&format!("  looked at {line}")));
+    Ok(())
+}
+
+/// Writes the result that `--quiet` wants, and no more.
+fn tell_quietly(finished: &v1::Finished, output: &Output) -> Result<(), Error> {
+    match &finished.verdict {
+        Some(verdict) if !output.is_json() => {
+            output.data(&format!("{}@{}  {}", verdict.repository, verdict.digest, state::name(verdict.state())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn tell(pulled: &Pulled, verified: bool, output: &Output) -> Result<(), Error> {
     let finished = match &pulled.ended {
         Ok(finished) => finished,
         Err(told) => {
-            let message = if told.message.contains(&pulled.reference) {
-                told.message.clone()
-            } else {
-                format!("{}: {}", pulled.reference, told.message)
-            };
-            output.error(&Told { reason: told.reason.clone(), message, hint: told.hint.clone(), exit: told.exit });
+            tell_error(&pulled.reference, told, output);
             return Ok(());
         }
     };
@@ -129,8 +248,8 @@ fn tell(pulled: &Pulled, verified: bool, output: &Output) -> Result<(), Error> {
     }
     finished.looked_at.iter().for_each(|line| output.detail(&format!("  looked at {line}")));
     let Some(verdict) = &finished.verdict else { return Ok(()) };
-    if output.is_quiet() && !output.is_json() {
-        return output.data(&format!("{}@{}  {}", verdict.repository, verdict.digest, state::name(verdict.state())));
+    if output.is_quiet() {
+        return tell_quietly(finished, output);
     }
     output.say(&verdict_line(verdict, output.talks_on_terminal()));
     if verified && !state::is_accepted(verdict.state()) {

@@ -56,6 +56,8 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
                 resolved = Some(now);
             }
             Event::Progress(now) => progress.update(&now),
+            // Only pulls list.
+            Event::Listed(_) => {}
             Event::Failed(failed) => {
                 progress.finish();
                 let told = pull::told(failed);

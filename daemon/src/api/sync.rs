@@ -1,15 +1,18 @@
 //! `larder.v1.Sync`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use larder_core::manifest::is_index;
-use larder_core::{Platform, Reference};
+use larder_core::{Digest, Platform, Reference, Repository, Tag};
 use larder_proto::v1;
 use larder_proto::v1::sync_event::Event;
 use larder_proto::v1::sync_server::Sync;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -17,7 +20,9 @@ use tonic::{Request, Response, Status};
 use super::status::ApiError;
 use super::{actor, convert};
 use crate::ops::Ctx;
-use crate::ops::pull::{AttachedCounts, Keep, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, pull};
+use crate::ops::pull::{
+    AttachedCounts, Keep, Looks, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, all_tags, pull,
+};
 use crate::ops::push::{Pushed, Step as PushStep, push};
 use crate::store::record::Actor;
 
@@ -25,6 +30,9 @@ use crate::store::record::Actor;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How many events may wait for a slow client.
 const EVENTS: usize = 64;
+/// How many pulls may be under way for each request that may be under way at a registry: while one waits for its
+/// answer, another reads what is held, and a third is being committed.
+const PULLS_A_REQUEST: usize = 2;
 /// The most references of one pull.
 const MAX_REFERENCES: usize = 10_000;
 
@@ -51,7 +59,11 @@ impl Sync for Service {
         let (events, stream) = mpsc::channel(EVENTS);
         let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
         self.ctx.tasks.spawn(async move {
-            let all = pull_all(&ctx, &actor, &request.references, &options, &events);
+            let all = async {
+                let v1::PullRequest { references, all_tags, .. } = request;
+                let references = if all_tags { expand(&ctx, references, &events).await } else { references };
+                pull_all(&ctx, &actor, references, &options, &events).await;
+            };
             tokio::select! {
                 () = all => {}
                 // The client left: what was under way is dropped, and the store is as it was.
@@ -118,22 +130,104 @@ fn host_platform() -> Platform {
     Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
 }
 
-async fn pull_all(ctx: &Ctx, actor: &Actor, references: &[String], options: &PullOptions, events: &Events) {
-    for text in references {
-        let reporter = Reporter::new(text, events);
-        let reference: Reference = match text.parse() {
-            Ok(reference) => reference,
-            Err(error) => {
-                reporter.send(failed(ApiError::from(error))).await;
-                continue;
-            }
+/// Replaces repositories by the references of all their tags. What is no repository, or has no list, is told so.
+async fn expand(ctx: &Ctx, repositories: Vec<String>, events: &Events) -> Vec<String> {
+    let mut references = Vec::new();
+    for name in repositories {
+        let reporter = Reporter::new(&name, events);
+        let listed = match name.parse::<Repository>() {
+            Ok(repository) => all_tags(ctx, &repository, MAX_REFERENCES.saturating_sub(references.len()))
+                .await
+                .map_err(ApiError::from),
+            Err(error) => Err(ApiError::from(error)),
         };
-        let on_step = |step| reporter.pull_step(step);
-        let pulled = reporter.during(pull(ctx, actor.clone(), &reference, options, &on_step)).await;
-        match pulled {
-            Ok(pulled) => reporter.send(Event::Finished(pulled_event(pulled))).await,
-            Err(error) => reporter.fail(error).await,
+        match listed {
+            Ok(tags) => {
+                let listed: Vec<String> = tags.iter().map(|tag| format!("{name}:{tag}")).collect();
+                reporter.send(Event::Listed(v1::Listed { references: listed.clone() })).await;
+                references.extend(listed);
+            }
+            Err(error) => reporter.send(failed(error)).await,
         }
+    }
+    references
+}
+
+/// What is to be pulled once: a reference, and how it was written, more than once perhaps.
+struct Wanted {
+    reference: Reference,
+    names: Vec<String>,
+}
+
+/// Pulls all, several at a time; each is an operation of its own.
+async fn pull_all(ctx: &Ctx, actor: &Actor, references: Vec<String>, options: &PullOptions, events: &Events) {
+    let wanted = parse(references, events).await;
+    let looks = Arc::new(Looks::new(wanted.iter().map(|wanted| &wanted.reference)));
+    // Dropped with this future, when the client leaves: what is under way ends then.
+    let mut under_way = JoinSet::new();
+    for wanted in wanted {
+        if under_way.len() >= ctx.concurrency.max(1).saturating_mul(PULLS_A_REQUEST) {
+            landed(under_way.join_next().await);
+        }
+        let (ctx, actor, options) = (ctx.clone(), actor.clone(), options.clone());
+        let (looks, events, tasks) = (Arc::clone(&looks), events.clone(), ctx.tasks.clone());
+        let one = async move { pull_one(&ctx, actor, &wanted, &options, &looks, &events).await };
+        under_way.spawn(tasks.track_future(one));
+    }
+    while !under_way.is_empty() {
+        landed(under_way.join_next().await);
+    }
+}
+
+/// Reads references; those that mean the same are one. What is no reference is told so.
+async fn parse(references: Vec<String>, events: &Events) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
+    for name in references {
+        match name.parse::<Reference>() {
+            Ok(reference) => match places.entry(key(&reference)) {
+                Entry::Occupied(place) => {
+                    if let Some(same) = wanted.get_mut(*place.get()) {
+                        same.names.push(name);
+                    }
+                }
+                Entry::Vacant(place) => {
+                    place.insert(wanted.len());
+                    wanted.push(Wanted { reference, names: vec![name] });
+                }
+            },
+            Err(error) => Reporter::new(&name, events).send(failed(ApiError::from(error))).await,
+        }
+    }
+    wanted
+}
+
+/// Returns what is equal for references that mean the same: what is pulled by digest is the digest.
+fn key(reference: &Reference) -> (Repository, Option<Tag>, Option<Digest>) {
+    let tag = if reference.digest.is_some() { None } else { reference.tag_or_latest() };
+    (reference.repository.clone(), tag, reference.digest)
+}
+
+async fn pull_one(ctx: &Ctx, actor: Actor, wanted: &Wanted, options: &PullOptions, looks: &Looks, events: &Events) {
+    let Some(name) = wanted.names.first() else { return };
+    let reporter = Reporter::new(name, events);
+    let on_step = |step| reporter.pull_step(step);
+    let pulled = reporter.during(pull(ctx, actor, &wanted.reference, options, looks, &on_step)).await;
+    let ended = match pulled {
+        Ok(pulled) => Event::Finished(pulled_event(pulled)),
+        Err(error) => failed(error.into()),
+    };
+    for name in &wanted.names {
+        Reporter::new(name, events).send(ended.clone()).await;
+    }
+}
+
+/// Notes a pull that ended by a fault of the program; its reference has no last event then, and the client says so.
+fn landed(ended: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a pull broke off");
     }
 }
 

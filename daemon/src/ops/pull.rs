@@ -1,7 +1,7 @@
 //! Pulls an artifact: its manifests, its blobs, and what is attached, as one operation.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::artifact::{AttachedKind, DigestTag};
 use larder_core::verdict::Verdict;
@@ -11,12 +11,16 @@ use super::Ctx;
 use super::added::describe;
 use super::offered;
 use super::query::{Answer, Held, answer};
-use crate::remote::{Access, RemoteError};
+use crate::remote::{Access, Look, RemoteError};
 use crate::store::StoreError;
 use crate::store::record::{Actor, AttachedTo, ManifestAdded, Operation, OperationKind, SubjectRole, TagMoved};
 use crate::transfer::{Node, Plan, RemoteSource, Sink, StoreSink, TransferError, copy_blobs, plan};
 
 pub use crate::transfer::{Moved, Progress, Selection};
+
+/// The most tags of one repository that are looked through for those that can be pulled: with signatures,
+/// attestations and SBOMs there are a few for each image.
+const MAX_LISTED: usize = 50_000;
 
 /// What to pull of an artifact, and whether to judge it first.
 #[derive(Clone, Debug)]
@@ -117,6 +121,14 @@ pub enum PullError {
         /// tag, or manifest.
         what: &'static str,
     },
+    /// The repository has more tags than one pull takes.
+    #[error("{repository} has too many tags to pull them all: at most {limit} are taken")]
+    TooManyTags {
+        /// The repository.
+        repository: Repository,
+        /// How many are taken.
+        limit: usize,
+    },
     /// The registry could not be asked.
     #[error("{0}")]
     Remote(#[from] RemoteError),
@@ -135,6 +147,7 @@ impl PullError {
             Self::Local(_) => "local-repository",
             Self::Reserved(_) => "not-a-subject",
             Self::NotThere { .. } => "not-found",
+            Self::TooManyTags { .. } => "too-many-tags",
             Self::Remote(error) => error.reason(),
             Self::Transfer(error) => error.reason(),
             Self::Store(error) => error.reason(),
@@ -149,6 +162,9 @@ impl PullError {
             Self::NotThere { reference, .. } => {
                 Some(format!("`larder ls --remote {}` lists the tags that are there", reference.repository))
             }
+            Self::TooManyTags { .. } => {
+                Some("name the tags that are wanted; `larder pull --from` reads a list".to_owned())
+            }
             Self::Remote(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Store(error) => error.hint(),
@@ -156,7 +172,51 @@ impl PullError {
     }
 }
 
-/// Pulls one reference.
+/// What the pulls of one request have in common: their looks at the repositories that they pull from.
+pub struct Looks {
+    /// How many references there are of each repository.
+    wanted: HashMap<Repository, usize>,
+    /// Held for look-ups and insertions only.
+    begun: Mutex<HashMap<Repository, Arc<Look>>>,
+}
+
+impl Looks {
+    /// Prepares to pull these; asks nobody.
+    pub fn new<'a>(references: impl IntoIterator<Item = &'a Reference>) -> Self {
+        let mut wanted = HashMap::new();
+        for reference in references {
+            *wanted.entry(reference.repository.clone()).or_default() += 1;
+        }
+        Self { wanted, begun: Mutex::default() }
+    }
+
+    fn at(&self, ctx: &Ctx, repository: &Repository) -> Result<Arc<Look>, RemoteError> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = begun.get(repository) {
+            return Ok(Arc::clone(look));
+        }
+        let references = self.wanted.get(repository).copied().unwrap_or(1);
+        let look = Arc::new(Look::new(ctx.remotes.repository(repository, Access::Pull)?, references));
+        begun.insert(repository.clone(), Arc::clone(&look));
+        Ok(look)
+    }
+}
+
+/// Lists the tags of a repository at its registry, but for those that hold what is attached to digests.
+///
+/// # Errors
+/// Fails where there are more than `limit`: a part of them is not all.
+pub async fn all_tags(ctx: &Ctx, repository: &Repository, limit: usize) -> Result<Vec<Tag>, PullError> {
+    let mut tags = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_LISTED).await?;
+    let cut = tags.len() >= MAX_LISTED;
+    tags.retain(|tag| !DigestTag::is_reserved(tag));
+    if cut || tags.len() > limit {
+        return Err(PullError::TooManyTags { repository: repository.clone(), limit });
+    }
+    Ok(tags)
+}
+
+/// Pulls one reference; `looks` is shared with the others of the same request, and with nothing else.
 ///
 /// A tag is resolved once. A tag beside a digest is not: what is pulled is the digest, and no tag moves.
 ///
@@ -168,6 +228,7 @@ pub async fn pull(
     actor: Actor,
     reference: &Reference,
     options: &PullOptions,
+    looks: &Looks,
     step: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Pulled, PullError> {
     let repository = &reference.repository;
@@ -175,8 +236,8 @@ pub async fn pull(
         return Err(PullError::Local(reference.clone()));
     }
     ctx.store.check_writable()?;
-    let remote = ctx.remotes.repository(repository, Access::Pull)?;
-    let source = RemoteSource { repository: &remote, store: &ctx.store };
+    let look = looks.at(ctx, repository)?;
+    let source = RemoteSource { name: repository, look: &look, store: &ctx.store };
     let (tag, digest) = resolve(reference, &source).await?;
     let planned = plan(&source, digest, &options.selection).await.map_err(|error| match error {
         TransferError::MissingRoot(_) => PullError::NotThere { reference: reference.clone(), what: "manifest" },
@@ -234,7 +295,7 @@ async fn resolve(reference: &Reference, source: &RemoteSource<'_>) -> Result<(Op
     if DigestTag::is_reserved(&tag) {
         return Err(PullError::Reserved(reference.clone()));
     }
-    match source.repository.resolve(&tag).await? {
+    match source.look.resolve(&tag).await? {
         Some(resolved) => Ok((Some(tag), resolved.digest)),
         None => {
             Err(PullError::NotThere { reference: Reference::by_tag(reference.repository.clone(), tag), what: "tag" })

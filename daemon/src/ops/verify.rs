@@ -11,7 +11,7 @@ use super::checks::read_signatures;
 use super::offered;
 use super::pull::PullError;
 use super::query::{Held, QueryError, Question, find};
-use crate::remote::Access;
+use crate::remote::{Access, Look};
 use crate::store::StoreError;
 use crate::transfer::{RemoteSource, Selection, TransferError, plan};
 
@@ -117,17 +117,17 @@ async fn verify_held(ctx: &Ctx, subject: Held) -> Result<Verified, StoreError> {
 }
 
 async fn verify_offered(ctx: &Ctx, reference: &Reference) -> Result<Verified, PullError> {
-    let remote = ctx.remotes.repository(&reference.repository, Access::Pull)?;
+    let look = Look::new(ctx.remotes.repository(&reference.repository, Access::Pull)?, 1);
     let tag = reference.tag_or_latest();
     let digest = match (reference.digest, &tag) {
         (Some(digest), _) => digest,
         (None, tag) => {
             let tag = tag.clone().unwrap_or_else(Tag::latest);
-            let there = remote.resolve(&tag).await?;
+            let there = look.resolve(&tag).await?;
             there.ok_or_else(|| PullError::NotThere { reference: reference.clone(), what: "tag" })?.digest
         }
     };
-    let source = RemoteSource { repository: &remote, store: &ctx.store };
+    let source = RemoteSource { name: &reference.repository, look: &look, store: &ctx.store };
     let planned = plan(&source, digest, &Selection::RootOnly).await.map_err(|error| match error {
         TransferError::MissingRoot(_) => PullError::NotThere { reference: reference.clone(), what: "manifest" },
         error => error.into(),

@@ -6,7 +6,7 @@
 //! only a 404 says it; every other failure is an error, so that nothing is ever missing by accident.
 //!
 //! `connection` sends; `auth`, `redirect`, `retry` and `address` are its rules; `manifests`, `blobs`, `tags`,
-//! `referrers` and `upload` are what can be asked.
+//! `referrers` and `upload` are what can be asked; a `look` is what one operation remembers of the answers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +30,7 @@ mod auth;
 mod blobs;
 mod connection;
 mod error;
+mod look;
 mod manifests;
 mod paging;
 mod redirect;
@@ -47,6 +48,7 @@ use transport::Clients;
 
 pub use address::RefusedAddress;
 pub use error::{Answer, At, RemoteError};
+pub use look::Look;
 pub use manifests::Resolved;
 pub use referrers::Referrers;
 

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::header::LINK;
 use http::{Method, StatusCode};
-use reqwest::Url;
+use reqwest::{Response, Url};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Call;
 use super::error::{At, RemoteError, clean};
@@ -46,19 +47,39 @@ impl<'a> Pages<'a> {
     /// # Errors
     /// Fails on every answer but 200, and where the pages go in a circle, to another host, or have no end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        match self.send().await? {
+            Some((_permit, response)) => self.read(response).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Says whether there is a further page.
+    pub(super) fn has_next(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Asks for the next page, and returns the answer whatever it is, with the permit to be kept until it is read.
+    pub(super) async fn send(&mut self) -> Result<Option<(OwnedSemaphorePermit, Response)>, RemoteError> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let at = &self.call.at;
-        let malformed = |why: &str| RemoteError::Malformed { at: at.clone(), why: why.into() };
         if !self.seen.insert(url.clone()) {
-            return Err(malformed("its pages go in a circle"));
+            return Err(RemoteError::Malformed { at: at.clone(), why: "its pages go in a circle".into() });
         }
         if self.seen.len() > MAX_PAGES {
             return Err(RemoteError::TooLarge { at: at.clone(), limit: format!("{MAX_PAGES} pages") });
         }
         self.call.url = url;
         let connection = &self.repository.connection;
-        let _permit = connection.admit(at, &self.call.method).await?;
+        let permit = connection.admit(at, &self.call.method).await?;
         let response = connection.call(&self.call).await?;
+        Ok(Some((permit, response)))
+    }
+
+    /// Reads a page, and where the one behind it is.
+    pub(super) async fn read(&mut self, response: Response) -> Result<Bytes, RemoteError> {
+        let at = &self.call.at;
+        let malformed = |why: &str| RemoteError::Malformed { at: at.clone(), why: why.into() };
+        let connection = &self.repository.connection;
         if response.status() != StatusCode::OK {
             return Err(self.repository.failure(at, response, self.kind).await);
         }
@@ -71,6 +92,6 @@ impl<'a> Pages<'a> {
             }
             self.next = Some(next);
         }
-        read_all(at, response, MAX_PAGE_BODY).await.map(Some)
+        read_all(at, response, MAX_PAGE_BODY).await
     }
 }

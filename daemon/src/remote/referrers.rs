@@ -1,20 +1,23 @@
 //! What refers to a digest (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
 
-use std::collections::HashSet;
-
+use http::header::{CONTENT_TYPE, HeaderMap};
 use larder_core::artifact::{DigestTag, TagSuffix};
 use larder_core::manifest::{Content, OCI_INDEX};
 use larder_core::{Descriptor, Digest, Tag};
+use reqwest::Response;
 use serde::Deserialize as _;
 
 use super::RemoteRepository;
 use super::error::{At, RemoteError};
 use super::paging::Pages;
+use super::transport::read_all;
 
 /// The most referrers of one digest that are listed.
 const MAX_REFERRERS: usize = 100_000;
+/// The most bytes that the words of a 404 may have.
+const MAX_REFUSAL: u64 = 16 << 10;
 
-/// What refers to a digest.
+/// What refers to a digest, as [`Look::referrers`](super::Look::referrers) found it.
 #[derive(Clone, Debug, Default)]
 pub struct Referrers {
     /// Whether the registry has the referrers API.
@@ -40,78 +43,110 @@ fn list_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// What the referrers API answers about one digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ByApi {
+    /// What it lists.
+    Listed(Vec<Descriptor>),
+    /// The registry does not have the API, whatever the digest.
+    NotOffered,
+    /// It lists nothing for this digest, and says nothing of others.
+    Unclear,
+}
+
+impl ByApi {
+    /// Returns the list; `None` where there is none.
+    pub(super) fn list(self) -> Option<Vec<Descriptor>> {
+        match self {
+            Self::Listed(list) => Some(list),
+            Self::NotOffered | Self::Unclear => None,
+        }
+    }
+}
+
 impl RemoteRepository {
-    /// Lists what refers to a digest: the referrers API and the fallback tag, merged.
+    /// Asks the API.
     ///
-    /// Both are asked: a registry that has just got the API may not list what was pushed before, and some answer with
-    /// an empty list whatever there is.
+    /// Registries that do not have it are meant to answer 404; some answer 405, 406 or 501, or with a page for people.
+    /// Those that have it are meant to answer with a list always; some answer 400 (Quay) or 404 with an error about the
+    /// repository or the manifest where they do not know that.
     ///
     /// # Errors
-    /// Fails on every answer but a list and 404: a list that cannot be had is not an empty one.
-    pub async fn referrers(&self, subject: &Digest) -> Result<Referrers, RemoteError> {
+    /// Fails on every other answer but a list: a list that cannot be had is not an empty one.
+    pub(super) async fn referrers_by_api(&self, subject: &Digest) -> Result<ByApi, RemoteError> {
         let at = self.at(&format!("@{subject} (referrers)"));
-        let mut found = Referrers::default();
-        let from_api = self.listed_by_api(&at, subject).await?;
-        found.api = from_api.is_some();
-        found.looked_at.push(match &from_api {
-            None => "referrers API: not offered".into(),
-            Some(list) => format!("referrers API: {}", count(list.len())),
-        });
-        let mut seen = HashSet::new();
-        let from_api = from_api.unwrap_or_default();
-        found.descriptors.extend(from_api.into_iter().filter(|descriptor| seen.insert(descriptor.digest)));
-
-        if let Some(tag) = fallback_tag(subject) {
-            let from_tag = self.listed_under(&at, &tag).await?;
-            found.looked_at.push(format!(
-                "{}-{}…: {}",
-                subject.algorithm().name(),
-                subject.short(),
-                count(from_tag.len())
-            ));
-            found.descriptors.extend(from_tag.into_iter().filter(|descriptor| seen.insert(descriptor.digest)));
-        }
-        Ok(found)
-    }
-
-    /// Asks the API; `None` where the registry does not have it.
-    async fn listed_by_api(&self, at: &At, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
         let mut pages = Pages::new(self, at.clone(), &format!("referrers/{subject}"), OCI_INDEX, "referrers")?;
+        let Some((permit, first)) = pages.send().await? else { return Ok(ByApi::Listed(Vec::new())) };
+        match first.status().as_u16() {
+            400 => return Ok(ByApi::Unclear),
+            404 => return Ok(missing(&at, first).await),
+            405 | 406 | 501 => return Ok(ByApi::NotOffered),
+            200 if is_page_for_people(first.headers()) => return Ok(ByApi::Unclear),
+            _ => {}
+        }
         let mut list = Vec::new();
-        let mut first = true;
-        loop {
-            let page = match pages.next().await {
-                Ok(Some(page)) => page,
-                Ok(None) => return Ok(Some(list)),
-                Err(RemoteError::NotFound { .. }) if first => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            first = false;
+        let mut page = Some(pages.read(first).await?);
+        drop(permit);
+        while let Some(bytes) = page {
             let malformed = |why: String| RemoteError::Malformed { at: at.clone(), why };
-            let page: Page = serde_json::from_slice(&page).map_err(|error| malformed(error.to_string()))?;
-            if page.media_type.is_some_and(|media_type| media_type != OCI_INDEX) {
+            let one: Page = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+            if one.media_type.is_some_and(|media_type| media_type != OCI_INDEX) {
                 return Err(malformed("the list of referrers is no image index".into()));
             }
-            list.extend(page.manifests);
+            list.extend(one.manifests);
             if list.len() > MAX_REFERRERS {
                 return Err(RemoteError::TooLarge { at: at.clone(), limit: format!("{MAX_REFERRERS} referrers") });
             }
+            page = pages.next().await?;
         }
+        Ok(ByApi::Listed(list))
     }
 
-    /// Reads the index under the fallback tag; nothing where there is none.
-    async fn listed_under(&self, at: &At, tag: &Tag) -> Result<Vec<Descriptor>, RemoteError> {
-        let Some(index) = self.manifest_by_tag(self.at(&format!(":{tag}")), tag).await? else {
+    /// Reads the index under the fallback tag of a digest; nothing where there is none.
+    ///
+    /// # Errors
+    /// Fails on every answer but an index and 404.
+    pub(super) async fn referrers_by_tag(&self, subject: &Digest, tag: &Tag) -> Result<Vec<Descriptor>, RemoteError> {
+        let at = self.at(&format!(":{tag}"));
+        let Some(index) = self.manifest_by_tag(at.clone(), tag).await? else { return Ok(Vec::new()) };
+        // GitLab's registry takes `sha256-<hex>` for `sha256:<hex>`: what it answers with is the subject, whose children
+        // do not refer to it.
+        if index.digest() == *subject {
             return Ok(Vec::new());
-        };
+        }
         match index.content() {
             Content::Index { manifests } => Ok(manifests.clone()),
             Content::Image { .. } => {
                 let why = format!("what is under the tag {tag} is no index");
-                Err(RemoteError::Malformed { at: at.clone(), why })
+                Err(RemoteError::Malformed { at, why })
             }
         }
     }
+}
+
+/// Reads a 404: without the API there is no such path, whoever says so; an error about the repository or the manifest
+/// comes from a registry that knows the path.
+async fn missing(at: &At, response: Response) -> ByApi {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        errors: Vec<Refusal>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        code: String,
+    }
+    // Where the words cannot be read, every digest is asked about.
+    let Ok(body) = read_all(at, response, MAX_REFUSAL).await else { return ByApi::Unclear };
+    match serde_json::from_slice::<Envelope>(&body) {
+        Ok(said) if said.errors.iter().any(|error| error.code != "UNSUPPORTED") => ByApi::Unclear,
+        _ => ByApi::NotOffered,
+    }
+}
+
+/// Says whether an answer is HTML, which what stands before a registry may show for every path that it does not know.
+fn is_page_for_people(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.trim_start().get(..9).is_some_and(|start| start.eq_ignore_ascii_case("text/html"))
 }
 
 /// Returns the tag under which a registry without the API keeps the list of what refers to `subject`.
@@ -119,6 +154,6 @@ pub(super) fn fallback_tag(subject: &Digest) -> Option<Tag> {
     DigestTag { digest: *subject, suffix: TagSuffix::Fallback }.tag()
 }
 
-fn count(number: usize) -> String {
+pub(super) fn count(number: usize) -> String {
     if number == 0 { "none".into() } else { number.to_string() }
 }

@@ -41,16 +41,13 @@ pub(super) fn wait(attempt: u32, asked: Option<Duration>) -> Option<Duration> {
     if attempt >= MAX_RETRIES {
         return None;
     }
+    // Clients which failed together do not come back together. Without randomness they all wait for the longest.
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     match asked {
         Some(asked) if asked > MAX_RETRY_AFTER => None,
-        Some(asked) => Some(asked),
-        None => {
-            let longest = FIRST_WAIT * 2u32.pow(attempt);
-            // Between half of it and all of it, so that clients which failed together do not come back together.
-            // Without randomness they all wait for the longest.
-            let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
-            Some(longest.mul_f64(0.5 + share / 2.0))
-        }
+        // No sooner than it was asked for.
+        Some(asked) => Some(asked.mul_f64(1.0 + share / 4.0)),
+        None => Some((FIRST_WAIT * 2u32.pow(attempt)).mul_f64(0.5 + share / 2.0)),
     }
 }
 
@@ -97,7 +94,11 @@ mod tests {
             assert!(wait >= longest / 2 && wait <= longest, "{attempt}: {wait:?}");
         }
         assert_eq!(wait(MAX_RETRIES, None), None);
-        assert_eq!(wait(0, Some(Duration::from_secs(2))), Some(Duration::from_secs(2)));
+        let asked = Duration::from_secs(2);
+        let waits: Vec<_> = (0..20).filter_map(|_| wait(0, Some(asked))).collect();
+        assert!(waits.iter().all(|wait| *wait >= asked && *wait <= asked * 5 / 4), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "all come back at once");
+        assert_eq!(wait(0, Some(Duration::ZERO)), Some(Duration::ZERO));
         assert_eq!(wait(0, Some(Duration::from_secs(11))), None);
     }
 }

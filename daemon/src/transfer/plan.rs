@@ -238,7 +238,11 @@ async fn attach(source: &impl Source, plan: &mut Plan) -> Result<(), TransferErr
             }
             for one in list.found {
                 let digest = one.manifest.digest();
-                if one.manifest.is_index() || known.insert((subject, digest), ()).is_some() {
+                if one.manifest.is_index() {
+                    plan.looked_at.push(format!("{}: an index, which holds nothing itself", digest.short()));
+                    continue;
+                }
+                if known.insert((subject, digest), ()).is_some() {
                     continue;
                 }
                 if plan.nodes.len() >= 2 * MAX_MANIFESTS {

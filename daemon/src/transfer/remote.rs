@@ -3,11 +3,11 @@
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use larder_core::artifact::DigestTag;
 use larder_core::manifest::Manifest;
-use larder_core::{Descriptor, Digest};
+use larder_core::{Descriptor, Digest, Repository, Tag};
 
 use super::plan::is_fetchable;
 use super::{AttachedList, BlobStream, Found, Side, Sink, Source, TransferError};
-use crate::remote::{RemoteError, RemoteRepository};
+use crate::remote::{Look, RemoteError, RemoteRepository};
 use crate::store::Store;
 
 /// The most referrers of one subject that are followed; beyond, they are counted and left.
@@ -17,8 +17,10 @@ const CONCURRENCY: usize = 8;
 
 /// A repository at a registry, as source. What the store holds is read there: a manifest never moves twice.
 pub struct RemoteSource<'a> {
-    /// The repository.
-    pub repository: &'a RemoteRepository,
+    /// The repository's name, by which the store knows it.
+    pub name: &'a Repository,
+    /// The repository, and what is known by now of where it keeps attached things.
+    pub look: &'a Look,
     /// The store that may hold some of it.
     pub store: &'a Store,
 }
@@ -35,9 +37,12 @@ impl RemoteSource<'_> {
     /// Finds the manifest under one of cosign's tags.
     async fn tagged(&self, tag: DigestTag) -> Result<(Option<Found>, Option<String>), TransferError> {
         let Some(tag) = tag.tag() else { return Ok((None, None)) };
-        let Some(resolved) = self.repository.resolve(&tag).await.map_err(from_source)? else {
-            return Ok((None, Some(format!("{}: none", shown(tag.as_str())))));
+        let resolved = if self.look.may_be_there(&tag).await || self.was_there(&tag).await {
+            self.look.repository().resolve(&tag).await.map_err(from_source)?
+        } else {
+            None
         };
+        let Some(resolved) = resolved else { return Ok((None, Some(format!("{}: none", shown(tag.as_str()))))) };
         let manifest = match resolved.manifest {
             Some(manifest) => Some(manifest),
             None => self.manifest(&resolved.digest).await?,
@@ -47,6 +52,11 @@ impl RemoteSource<'_> {
             None => format!("{}: moved meanwhile", shown(tag.as_str())),
         };
         Ok((manifest.map(|manifest| Found { manifest, tag: Some(tag) }), Some(line)))
+    }
+
+    /// Says whether something was found under a tag before: then no list alone makes it absent.
+    async fn was_there(&self, tag: &Tag) -> bool {
+        self.store.tag(self.name, tag).await.is_ok_and(|row| row.is_some())
     }
 
     async fn referrer(&self, descriptor: Descriptor) -> Result<(Option<Found>, Option<String>), TransferError> {
@@ -79,11 +89,11 @@ impl Source for RemoteSource<'_> {
                 return Ok(Some(manifest));
             }
         }
-        self.repository.manifest(digest).await.map_err(from_source)
+        self.look.repository().manifest(digest).await.map_err(from_source)
     }
 
     async fn attached(&self, subject: &Digest) -> Result<AttachedList, TransferError> {
-        let referrers = self.repository.referrers(subject).await.map_err(from_source)?;
+        let referrers = self.look.referrers(subject).await.map_err(from_source)?;
         let mut list = AttachedList { found: Vec::new(), looked_at: referrers.looked_at };
         if referrers.descriptors.len() > MAX_REFERRERS {
             let beyond = referrers.descriptors.len() - MAX_REFERRERS;
@@ -103,7 +113,7 @@ impl Source for RemoteSource<'_> {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream, TransferError> {
-        let stream = self.repository.blob(descriptor).await.map_err(from_source)?;
+        let stream = self.look.repository().blob(descriptor).await.map_err(from_source)?;
         Ok(stream.map_err(from_source).boxed())
     }
 }

@@ -89,6 +89,8 @@ struct Inner {
     referrers: bool,
     uploads: HashMap<String, Vec<u8>>,
     next_upload: u64,
+    /// The most tags of a page; 0 is 2.
+    page: usize,
 }
 
 #[derive(Debug)]
@@ -152,6 +154,11 @@ impl FakeRegistry {
     /// Asks for authorisation from now on.
     pub fn require(&self, auth: Auth) {
         self.world.lock().auth = auth;
+    }
+
+    /// Lists so many tags a page from now on, and no longer two.
+    pub fn pages_of(&self, tags: usize) {
+        self.world.lock().page = tags;
     }
 
     /// Puts content and tags its root.

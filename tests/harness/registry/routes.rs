@@ -68,7 +68,8 @@ impl Inner {
         }
         match rest.rsplit_once("/referrers/") {
             Some((name, digest)) if self.referrers => self.referrers(name, digest),
-            _ => error(404, "NOT_FOUND", "no such path"),
+            // As Debian's says it, and whatever else knows no such path.
+            _ => respond(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n")),
         }
     }
 
@@ -145,8 +146,9 @@ impl Inner {
     fn tags(&self, name: &str, query: &str) -> Response {
         let Some(held) = self.repositories.get(name) else { return error(404, "NAME_UNKNOWN", "no such repository") };
         let of = |field: &str| query.split('&').find_map(|pair| pair.strip_prefix(field)?.strip_prefix('='));
+        let most = if self.page == 0 { 2 } else { self.page };
         let (last, count) =
-            (of("last").unwrap_or_default(), of("n").and_then(|n| n.parse().ok()).unwrap_or(2_usize).min(2));
+            (of("last").unwrap_or_default(), of("n").and_then(|n| n.parse().ok()).unwrap_or(most).min(most));
         let after: Vec<_> = held.tags.keys().filter(|tag| tag.as_str() > last).collect();
         let page: Vec<_> = after.iter().take(count).collect();
         let body = json!({"name": name, "tags": page}).to_string();

@@ -1,6 +1,7 @@
 //! The client against a real HTTP server on loopback.
 
 mod access;
+mod look;
 mod pull;
 mod push;
 mod upstream;

@@ -6,9 +6,13 @@ use larder_core::manifest::{MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST};
 use larder_core::{Descriptor, Digest, Tag};
 
 use super::upstream::{Upstream, answer, broken, manifest};
-use crate::remote::{RemoteError, RemoteRepository};
+use crate::remote::{Look, RemoteError, RemoteRepository};
 
 const DIGEST: &str = "docker-content-digest";
+
+fn look(upstream: &Upstream, references: usize) -> Look {
+    Look::new(upstream.repository(), references)
+}
 
 fn latest() -> Tag {
     Tag::latest()
@@ -40,6 +44,26 @@ async fn a_head_without_digest_is_followed_by_a_get() {
 }
 
 #[tokio::test]
+async fn a_length_that_head_gets_wrong_is_not_looked_at() {
+    let digest = manifest("").digest();
+    let named = digest.to_string();
+    for length in ["0", "7", "99999999999"] {
+        let named = named.clone();
+        let headers = move || [(DIGEST, named.clone()), ("content-length", length.to_owned())];
+        let upstream = Upstream::start(move |_, _| {
+            let headers = headers();
+            answer(200, &headers.each_ref().map(|(name, value)| (*name, value.as_str())), "")
+        })
+        .await;
+        let repository = upstream.repository();
+        for _ in 0..2 {
+            let resolved = repository.resolve(&latest()).await.expect("answer").expect("there");
+            assert_eq!(resolved.digest, digest, "{length}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_can_be_made_by_tasks() {
     let upstream = Upstream::start(|_, _| answer(404, &[], "")).await;
     let repository = upstream.repository();
@@ -49,7 +73,7 @@ async fn requests_can_be_made_by_tasks() {
         let pushed = repository.push_blob(&Descriptor::new("l", digest, 0), nothing).await;
         let manifest = repository.push_manifest(&manifest(""), None).await;
         let blob = repository.small_blob(&Descriptor::new("l", digest, 0), 9).await;
-        (pushed.is_err(), manifest.is_err(), blob.is_err(), repository.referrers(&digest).await.is_ok())
+        (pushed.is_err(), manifest.is_err(), blob.is_err(), Look::new(repository, 1).referrers(&digest).await.is_ok())
     });
     assert_eq!(task.await.expect("task"), (true, true, true, true));
 }
@@ -286,11 +310,15 @@ fn index(names: &[&str]) -> String {
 
 async fn referrers_of(api: (u16, String), fallback: (u16, String)) -> Result<(bool, String, Vec<String>), RemoteError> {
     let upstream = Upstream::start(move |request, _| {
-        let (status, body) = if request.path.contains("/referrers/") { &api } else { &fallback };
+        let (status, body) = match request.path.as_str() {
+            path if path.contains("/referrers/") => &api,
+            path if path.contains("/manifests/") => &fallback,
+            _ => &(404, String::new()),
+        };
         answer(*status, &[("content-type", OCI_INDEX), ("retry-after", "0")], body.clone())
     })
     .await;
-    let found = upstream.repository().referrers(&Digest::of(b"subject")).await?;
+    let found = look(&upstream, 1).referrers(&Digest::of(b"subject")).await?;
     let types = found.descriptors.iter().filter_map(|descriptor| descriptor.artifact_type.clone());
     Ok((found.api, types.collect::<Vec<_>>().join(" "), found.looked_at))
 }
@@ -318,7 +346,7 @@ async fn a_list_of_referrers_that_cannot_be_had_is_an_error() {
         (403, "denied"),
         (429, "rate-limited"),
         (500, "registry-error"),
-        (400, "registry-error"),
+        (418, "registry-error"),
     ] {
         for (api, fallback) in [((status, String::new()), none()), (none(), (status, String::new()))] {
             let error = referrers_of(api, fallback).await.expect_err("error");
@@ -339,7 +367,7 @@ async fn referrers_are_paged() {
         _ => answer(404, &[], ""),
     })
     .await;
-    let found = upstream.repository().referrers(&Digest::of(b"subject")).await.expect("pages");
+    let found = look(&upstream, 1).referrers(&Digest::of(b"subject")).await.expect("pages");
     assert_eq!(found.descriptors.len(), 2);
     // A later page that is gone is not the end of the list.
     let upstream = Upstream::start(|request, _| match request.query.as_str() {
@@ -347,5 +375,5 @@ async fn referrers_are_paged() {
         _ => answer(404, &[], ""),
     })
     .await;
-    assert_eq!(upstream.repository().referrers(&Digest::of(b"s")).await.expect_err("gone").reason(), "not-found");
+    assert_eq!(look(&upstream, 1).referrers(&Digest::of(b"s")).await.expect_err("gone").reason(), "not-found");
 }

@@ -12,7 +12,7 @@ use larder_core::{Descriptor, Digest, Tag};
 
 use super::upstream::{Seen, Upstream, answer, manifest};
 use crate::config::RegistryConfig;
-use crate::remote::{Access, RemoteError, RemoteRepository};
+use crate::remote::{Access, Look, RemoteError, RemoteRepository};
 
 fn for_writing(upstream: &Upstream) -> RemoteRepository {
     upstream.repository_as(Access::Push, RegistryConfig::default())
@@ -184,7 +184,7 @@ async fn without_the_api_the_fallback_index_is_kept() {
     let tag = format!("sha256-{}", Digest::of(b"subject").hex());
     let writes = upstream.lines().iter().filter(|line| **line == format!("PUT manifests/{tag}")).count();
     assert_eq!(writes, 2, "the third push has nothing to add");
-    let found = repository.referrers(&Digest::of(b"subject")).await.expect("referrers");
+    let found = Look::new(repository, 1).referrers(&Digest::of(b"subject")).await.expect("referrers");
     let mut types: Vec<_> =
         found.descriptors.iter().map(|found| found.artifact_type.clone().unwrap_or_default()).collect();
     types.sort();
