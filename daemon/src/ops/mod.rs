@@ -9,6 +9,7 @@ pub mod checks;
 pub mod corruption;
 pub mod history;
 mod offered;
+pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod query;
