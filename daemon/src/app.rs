@@ -15,7 +15,7 @@ use crate::api::peer::Listener;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ops::status::Process;
-use crate::ops::{Ctx, Teller, checks, corruption, trust_change};
+use crate::ops::{Ctx, Teller, checks, corruption, prune, trust_change};
 use crate::registry;
 use crate::remote::Remotes;
 use crate::store::Store;
@@ -52,9 +52,10 @@ impl App {
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let clock = Arc::new(Clock::default());
         let started = clock.now();
-        let (home, opening) = (config.home.clone(), Arc::clone(&clock));
-        let (store, recovered) =
-            tokio::task::spawn_blocking(move || Store::open(&home, opening)).await.context("opening the home")??;
+        let (home, opening, segment) = (config.home.clone(), Arc::clone(&clock), config.journal.segment_bytes);
+        let (store, recovered) = tokio::task::spawn_blocking(move || Store::open_with(&home, opening, segment))
+            .await
+            .context("opening the home")??;
         for line in &recovered {
             tracing::warn!("{line}");
         }
@@ -82,6 +83,7 @@ impl App {
         if let Some(corrupt) = ctx.store.corrupt() {
             tasks.spawn(corruption::follow(ctx.clone(), corrupt, cancel.clone()));
         }
+        tasks.spawn(prune::follow(ctx.clone(), config.journal.keep, cancel.clone()));
         ready(&ctx).await;
         let peers = Listener::bind(&config.socket)?;
         let endpoint = match config.endpoint.address {
@@ -101,6 +103,7 @@ impl App {
             endpoint: endpoint.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
             trust_folder: config.trust_folder,
             started,
+            keep: config.journal.keep,
             recovered,
         };
         Ok(Self { ctx, process: Arc::new(process), peers, endpoint, cancel, tasks })

@@ -14,6 +14,7 @@ use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::store::{Keep, SEGMENT_BYTES};
 use crate::telemetry::log::{LogFormat, LogLevel};
 
 /// The file's name in the home.
@@ -30,6 +31,12 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_TIMEOUT: u64 = 3600;
 /// The most requests that may be allowed to be under way at one registry.
 pub const MAX_CONCURRENCY: usize = 64;
+/// How long history is kept unless told otherwise, in days.
+pub const DEFAULT_KEEP_DAYS: u32 = 90;
+/// How long the journal may be before anything goes, unless told otherwise, in bytes.
+pub const DEFAULT_KEEP_BYTES: u64 = 1 << 30;
+/// How long a segment of the journal may be told to be, in bytes.
+const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// The most bytes that the file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -50,6 +57,8 @@ pub struct Config {
     pub trust_folder: PathBuf,
     /// The registries.
     pub registries: RegistriesConfig,
+    /// The journal.
+    pub journal: JournalConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -61,6 +70,15 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// How lines are written.
     pub format: LogFormat,
+}
+
+/// `[journal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// How much history is kept.
+    pub keep: Keep,
+    /// A segment of so many bytes is the last one no more.
+    pub segment_bytes: u64,
 }
 
 /// `[endpoint]`.
@@ -158,6 +176,7 @@ struct File {
     endpoint: EndpointTable,
     trust: TrustTable,
     log: LogTable,
+    journal: JournalTable,
     registry: BTreeMap<Spanned<String>, Spanned<RegistryConfig>>,
 }
 
@@ -174,6 +193,14 @@ struct EndpointTable {
     address: Option<Spanned<String>>,
     push_to: Vec<Spanned<String>>,
     hosts: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct JournalTable {
+    keep_days: Option<u32>,
+    keep_bytes: Option<u64>,
+    segment_bytes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -254,6 +281,18 @@ impl Config {
             None => LogLevel::default(),
             Some(text) => text.get_ref().parse().map_err(|error| wrong(text.span().start, format!("{error}")))?,
         };
+        let segment_bytes = match &file.journal.segment_bytes {
+            None => SEGMENT_BYTES,
+            Some(number) if SEGMENT_BYTES_RANGE.contains(number.get_ref()) => *number.get_ref(),
+            Some(number) => {
+                let (least, most) = (SEGMENT_BYTES_RANGE.start(), SEGMENT_BYTES_RANGE.end());
+                return Err(wrong(number.span().start, format!("segment_bytes is a number from {least} to {most}")));
+            }
+        };
+        let keep = Keep {
+            days: file.journal.keep_days.unwrap_or(DEFAULT_KEEP_DAYS),
+            bytes: file.journal.keep_bytes.unwrap_or(DEFAULT_KEEP_BYTES),
+        };
         let mut registries = BTreeMap::new();
         let mut tables: Vec<_> = file.registry.into_iter().collect();
         tables.sort_by_key(|(name, _)| name.span().start);
@@ -272,6 +311,7 @@ impl Config {
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
             registries: RegistriesConfig { registries, concurrency, timeout },
             log: LogConfig { level, format: file.log.format },
+            journal: JournalConfig { keep, segment_bytes },
             home,
             socket,
         })
@@ -378,6 +418,10 @@ address = "[::1]:0"
 hosts = ["Builder.lan:4470"]
 [trust]
 folder = "/etc/larder/trust"
+[journal]
+keep_days = 7
+keep_bytes = 1000000
+segment_bytes = 65536
 [registry."Registry.Example.org:5000"]
 username = "robot"
 password_file = "secret"
@@ -393,6 +437,8 @@ plain_http = true
         assert_eq!(config.endpoint.address, "[::1]:0".parse().ok());
         assert_eq!(config.endpoint.hosts, ["builder.lan:4470"]);
         assert_eq!(config.trust_folder, Path::new("/etc/larder/trust"));
+        assert_eq!((config.journal.keep.days, config.journal.keep.bytes), (7, 1_000_000));
+        assert_eq!(config.journal.segment_bytes, 65_536);
         let registries = &config.registries.registries;
         assert_eq!(registries.keys().collect::<Vec<_>>(), ["docker.io", "old.lan", "registry.example.org:5000"]);
         let robot = &registries["registry.example.org:5000"];
@@ -427,6 +473,8 @@ plain_http = true
             ("\n\nconcurrency = 65", 3, "64"),
             ("concurrency = -1", 1, ""),
             ("timeout = 0", 1, "3600"),
+            ("[journal]\nsegment_bytes = 1", 2, "segment_bytes"),
+            ("[journal]\nkeep_days = -1", 2, ""),
             ("[endpoint]\nadress = \"off\"", 2, "adress"),
             ("[endpoint]\naddress = \"0.0.0.0:1\"", 2, "loopback"),
             ("[endpoint]\nhosts = [\"http://x\"]", 2, "http://x"),

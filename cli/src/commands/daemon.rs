@@ -48,6 +48,24 @@ enum Verb {
   larder daemon status
   larder daemon status --output json | jq -r .endpoint")]
     Status,
+    /// Replace the oldest history by what still matters of it
+    ///
+    /// First sights, tags, what was told last and the trust in force stay. The part of the journal that is being written
+    /// stays too.
+    #[command(after_help = "Examples:
+  larder daemon prune-journal --dry-run
+  larder daemon prune-journal --keep-days 30 --keep-bytes 0")]
+    PruneJournal {
+        /// Keep what is younger than N days [default: as configured]
+        #[arg(long, value_name = "N")]
+        keep_days: Option<u32>,
+        /// Prune only while the journal is longer than N bytes [default: as configured]
+        #[arg(long, value_name = "N")]
+        keep_bytes: Option<u64>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Become larderd in a session of its own
     #[command(hide = true)]
     Detached,
@@ -61,6 +79,10 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     match arguments.verb {
         Verb::Start => start(&place, output).await,
         Verb::Stop => stop(&place, output).await,
+        Verb::PruneJournal { keep_days, keep_bytes, dry_run } => {
+            let client = connect_to_running(&place).await?;
+            prune(&client, v1::PruneJournalRequest { keep_days, keep_bytes, dry_run }, output).await
+        }
         Verb::Status | Verb::Detached => {
             let client = connect_to_running(&place).await?;
             tell(&client, output).await
@@ -106,6 +128,37 @@ async fn stop(place: &Place, output: &Output) -> Result<Exit, Error> {
     } else {
         output.say(&format!("larder: stopped larderd (pid {pid})"));
     }
+    Ok(Exit::Done)
+}
+
+async fn prune(client: &Client, request: v1::PruneJournalRequest, output: &Output) -> Result<Exit, Error> {
+    let dry_run = request.dry_run;
+    let pruned = client.daemon().prune_journal(request).await?.into_inner();
+    if output.is_json() {
+        output.document(&json!({
+            "until": pruned.until,
+            "segments": pruned.segments,
+            "bytes": pruned.bytes,
+            "state_bytes": pruned.state_bytes,
+            "dry_run": dry_run,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let segments = text::count(pruned.segments, "segment");
+    output.say(&match (pruned.segments, dry_run) {
+        (0, _) => "larder: nothing is to be pruned".to_owned(),
+        (_, true) => format!(
+            "larder: history up to #{} would be pruned: {segments}, {}",
+            pruned.until,
+            text::bytes(pruned.bytes)
+        ),
+        (_, false) => format!(
+            "larder: pruned history up to #{}: {segments}, {}; {} took their place",
+            pruned.until,
+            text::bytes(pruned.bytes),
+            text::bytes(pruned.state_bytes)
+        ),
+    });
     Ok(Exit::Done)
 }
 
@@ -158,6 +211,16 @@ fn lines(status: &v1::GetStatusResponse, now: jiff::Timestamp) -> Vec<String> {
         rows.push(row("trust", format!("{colour}{}{end}", trust.condition)));
         rows.extend(trust.faults.iter().map(|fault| row("", format!("{}: {}", fault.path, fault.message))));
     }
+    if let Some(journal) = &status.journal {
+        if let Some(pruned) = time::read(journal.pruned_at.as_ref()) {
+            let until = journal.oldest_seq.saturating_sub(1);
+            rows.push(row("journal", format!("pruned up to #{until}, {}", time::ago(pruned, now))));
+        }
+        if let Some(verifying) = journal.verifying.as_ref().filter(|verifying| verifying.total > 0) {
+            let (done, total) = (text::bytes(verifying.done), text::bytes(verifying.total));
+            rows.push(row("journal", format!("older part being verified, {done} of {total}")));
+        }
+    }
     if let Some(rebuild) = &status.rebuild {
         let (done, total) = (text::number(rebuild.done), text::number(rebuild.total));
         rows.push(row("index", format!("{}being rebuilt{}, {done} of {total}", state::WAITING, state::END)));
@@ -182,6 +245,11 @@ fn to_json(status: &v1::GetStatusResponse) -> Value {
         "subjects": status.subjects,
         "read_only": json::text_of(&status.read_only),
         "rebuild": status.rebuild.as_ref().map(|rebuild| json!({"done": rebuild.done, "total": rebuild.total})),
+        "journal": status.journal.as_ref().map(|journal| json!({
+            "oldest_seq": journal.oldest_seq,
+            "pruned_at": json::time_of(journal.pruned_at.as_ref()),
+            "verifying": journal.verifying.as_ref().map(|one| json!({"done": one.done, "total": one.total})),
+        })),
         "trust": json::trust_health(status.trust.as_ref()),
         "recovered": status.recovered,
     })

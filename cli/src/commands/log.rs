@@ -40,6 +40,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let client = connect(output).await?;
     let mut entries: Vec<v1::HistoryEntry> = Vec::new();
     let mut before = 0;
+    let mut pruned = None;
     let more = loop {
         let left = wanted.saturating_sub(entries.len());
         if left == 0 {
@@ -52,6 +53,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         };
         let page = client.verification().history(request).await?.into_inner();
         entries.extend(page.entries);
+        pruned = (page.pruned_until > 0).then_some((page.pruned_until, page.pruned_at));
         before = page.next_before;
         if before == 0 {
             break false;
@@ -63,11 +65,16 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     }
     if entries.is_empty() {
         output.say("nothing is on record about it");
-        return Ok(Exit::Done);
     }
     let (now, zone) = (Timestamp::now(), TimeZone::system());
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &reference, now, &zone)).collect();
-    output.data(&table(&rows).join("\n"))?;
+    if !rows.is_empty() {
+        output.data(&table(&rows).join("\n"))?;
+    }
+    if let Some((until, at)) = pruned.filter(|_| !more) {
+        let at = time::read(at.as_ref()).map(|at| format!(", {}", time::day(at, now, &zone))).unwrap_or_default();
+        output.say(&format!("older history, up to #{until}, was pruned{at}; what still holds of it is kept"));
+    }
     if more && person {
         let command = match reference.as_str() {
             "" => format!("larder log -n {}", entries.len().saturating_mul(10)),
@@ -111,6 +118,7 @@ fn row(entry: &v1::HistoryEntry, about: &str, now: Timestamp, zone: &TimeZone) -
             let what = if one.corrupt { "failed its digest" } else { "is whole again" };
             ("bytes".to_owned(), format!("{} {what}{by}", text::short(&one.digest)))
         }
+        Some(What::Pruned(pruned)) => ("pruned".to_owned(), format!("history up to #{}{by}", pruned.until)),
         None => ("?".to_owned(), "something that this larder does not know; it is older than larderd".to_owned()),
     };
     vec![format!("#{}", entry.seq), when, what, rest]
@@ -164,6 +172,7 @@ fn to_json(entry: &v1::HistoryEntry) -> Value {
             }),
         ),
         Some(What::Trust(change)) => ("trust", json!({"changes": change.changes, "set": json::text_of(&change.set)})),
+        Some(What::Pruned(pruned)) => ("pruned", json!({"until": pruned.until, "state": json::text_of(&pruned.state)})),
         Some(What::Corruption(one)) => ("corruption", json!({"digest": one.digest, "corrupt": one.corrupt})),
         None => ("unknown", json!({})),
     };

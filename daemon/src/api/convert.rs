@@ -193,6 +193,9 @@ pub(super) fn history_entry(entry: history::Entry) -> v1::HistoryEntry {
         history::What::Corruption(digest, corrupt) => {
             What::Corruption(v1::Corruption { digest: digest.to_string(), corrupt })
         }
+        history::What::Pruned(pruned) => {
+            What::Pruned(v1::JournalPruned { until: pruned.until, state: pruned.state.to_string() })
+        }
     };
     v1::HistoryEntry { seq: entry.seq, time: Some(timestamp(entry.time)), actor: actor(&entry.actor), what: Some(what) }
 }

@@ -7,9 +7,12 @@ use larder_proto::v1::daemon_server::Daemon;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::actor;
 use super::convert::{gate_mode, timestamp, trust_health};
-use crate::ops::Ctx;
+use super::status::ApiError;
 use crate::ops::status::{Process, status};
+use crate::ops::{Ctx, prune};
+use crate::store::Keep;
 
 pub(super) struct Service {
     pub(super) ctx: Ctx,
@@ -38,6 +41,33 @@ impl Daemon for Service {
             trust: Some(trust_health(&status.trust, &self.process.trust_folder)),
             subjects: status.subjects,
             recovered: self.process.recovered.clone(),
+            journal: Some(v1::JournalHealth {
+                oldest_seq: status.oldest.0,
+                pruned_at: status.oldest.1.map(timestamp),
+                verifying: status.verifying.map(|(done, total)| v1::Rebuild { done, total }),
+            }),
+        }))
+    }
+
+    async fn prune_journal(
+        &self,
+        request: Request<v1::PruneJournalRequest>,
+    ) -> Result<Response<v1::PruneJournalResponse>, Status> {
+        let actor = actor(&request, "larder daemon prune-journal");
+        let request = request.into_inner();
+        let keep = Keep {
+            days: request.keep_days.unwrap_or(self.process.keep.days),
+            bytes: request.keep_bytes.unwrap_or(self.process.keep.bytes),
+        };
+        let pruned = tokio::select! {
+            pruned = prune::prune(&self.ctx, actor, keep, request.dry_run) => pruned.map_err(ApiError::from)?,
+            () = self.cancel.cancelled() => return Err(ApiError::unavailable("stopping", "larderd is stopping").into()),
+        };
+        Ok(Response::new(v1::PruneJournalResponse {
+            until: pruned.until,
+            segments: pruned.segments,
+            bytes: pruned.bytes,
+            state_bytes: pruned.state_bytes,
         }))
     }
 

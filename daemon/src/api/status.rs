@@ -28,19 +28,21 @@ pub(super) struct ApiError {
     pub(super) message: String,
     /// What to do about it.
     pub(super) hint: Option<String>,
+    /// More for programs, by a stable name.
+    pub(super) detail: Option<(&'static str, String)>,
 }
 
 impl ApiError {
     pub(super) fn invalid(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code: Code::InvalidArgument, reason, message: message.into(), hint: None }
+        Self { code: Code::InvalidArgument, reason, message: message.into(), hint: None, detail: None }
     }
 
     pub(super) fn unavailable(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code: Code::Unavailable, reason, message: message.into(), hint: None }
+        Self { code: Code::Unavailable, reason, message: message.into(), hint: None, detail: None }
     }
 
     fn of(reason: &'static str, message: String, hint: Option<String>) -> Self {
-        Self { code: code_of(reason), reason, message, hint }
+        Self { code: code_of(reason), reason, message, hint, detail: None }
     }
 }
 
@@ -66,7 +68,9 @@ fn code_of(reason: &str) -> Code {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let metadata: HashMap<String, String> = error.hint.into_iter().map(|hint| ("hint".to_owned(), hint)).collect();
+        let hint = error.hint.map(|hint| ("hint", hint));
+        let named = hint.into_iter().chain(error.detail);
+        let metadata: HashMap<String, String> = named.map(|(name, value)| (name.to_owned(), value)).collect();
         let details = ErrorDetails::with_error_info(error.reason, ERROR_DOMAIN, metadata);
         Self::with_error_details(error.code, error.message, details)
     }
@@ -84,17 +88,14 @@ macro_rules! from_story {
     )+};
 }
 
-from_story!(
-    PullError,
-    PushError,
-    QueryError,
-    SignError,
-    TrustEditError,
-    VerifyError,
-    WatchError,
-    RemoteError,
-    StoreError
-);
+from_story!(PullError, PushError, QueryError, SignError, TrustEditError, VerifyError, RemoteError, StoreError);
+
+impl From<WatchError> for ApiError {
+    fn from(error: WatchError) -> Self {
+        let detail = error.oldest().map(|oldest| ("oldest_seq", oldest.to_string()));
+        Self { detail, ..Self::of(error.reason(), error.to_string(), error.hint()) }
+    }
+}
 
 impl From<ReferenceError> for ApiError {
     fn from(error: ReferenceError) -> Self {

@@ -151,6 +151,8 @@ impl Verification for Service {
         Ok(Response::new(v1::HistoryResponse {
             entries: page.entries.into_iter().map(convert::history_entry).collect(),
             next_before: page.next_before,
+            pruned_until: page.pruned.map_or(0, |(until, _)| until),
+            pruned_at: page.pruned.map(|(_, time)| convert::timestamp(time)),
         }))
     }
 }

@@ -6,7 +6,7 @@ use larder_core::{Digest, Reference};
 use super::Ctx;
 use super::query::{QueryError, Question};
 use crate::store::record::{
-    Actor, Cause, Event, HistoryOf, OperationKind, Record, TagMoved, TrustChanged, VerdictTold,
+    Actor, Cause, Event, HistoryOf, OperationKind, Pruned, Record, TagMoved, TrustChanged, VerdictTold,
 };
 
 /// One thing that happened.
@@ -44,6 +44,8 @@ pub enum What {
     Trust(TrustChanged),
     /// Content failed its digest (true), or is whole again (false).
     Corruption(Digest, bool),
+    /// The oldest part of the journal was replaced by what still matters of it.
+    Pruned(Pruned),
 }
 
 /// A page of history, newest first.
@@ -53,6 +55,8 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Where the next page begins; 0 on the last.
     pub next_before: u64,
+    /// On the last page: up to which seq history was pruned, and when. Of that there is only what still matters.
+    pub pruned: Option<(u64, Timestamp)>,
 }
 
 /// Lists what happened before a seq, at most `limit` records of it.
@@ -70,7 +74,9 @@ pub async fn history(ctx: &Ctx, reference: &str, before: u64, limit: usize) -> R
     };
     let entries: Vec<Entry> =
         records.into_iter().flat_map(|record| entries(record, &of, current).into_iter().rev()).collect();
-    Ok(Page { entries, next_before })
+    let (oldest, pruned) = ctx.store.oldest();
+    let pruned = pruned.filter(|_| next_before == 0).map(|time| (oldest.saturating_sub(1), time));
+    Ok(Page { entries, next_before, pruned })
 }
 
 async fn scope(ctx: &Ctx, reference: &str) -> Result<HistoryOf, QueryError> {
@@ -131,6 +137,7 @@ fn entries(record: Record, of: &HistoryOf, current: Option<Digest>) -> Vec<Entry
                 .map(|(seq, change)| entry(seq, What::Verdict(change, cause.clone())))
                 .collect()
         }
+        Event::Pruned(pruned) => vec![entry(seq, What::Pruned(pruned))],
         Event::Corruption(corruption) => vec![entry(seq, What::Corruption(corruption.digest, corruption.corrupt))],
     }
 }

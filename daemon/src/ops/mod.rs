@@ -11,6 +11,7 @@ pub mod corruption;
 pub mod history;
 pub mod metrics;
 mod offered;
+pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod query;

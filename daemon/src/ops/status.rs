@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Ctx;
 use crate::config::GateMode;
+use crate::store::Keep;
 use crate::trust::Published;
 
 /// What does not change while the daemon runs.
@@ -21,6 +22,8 @@ pub struct Process {
     pub trust_folder: PathBuf,
     /// When it was started.
     pub started: Timestamp,
+    /// How much history is kept, as configured.
+    pub keep: Keep,
     /// What was mended at start, as lines for people.
     pub recovered: Vec<String>,
 }
@@ -40,6 +43,10 @@ pub struct Status {
     pub trust: Published,
     /// How many subjects are held.
     pub subjects: u64,
+    /// The oldest seq of the journal, and when what was before it was pruned.
+    pub oldest: (u64, Option<Timestamp>),
+    /// How far the verification of the journal's older part is, in bytes; `None` once it is done.
+    pub verifying: Option<(u64, u64)>,
 }
 
 /// Says how the daemon is.
@@ -54,5 +61,7 @@ pub fn status(ctx: &Ctx) -> Status {
         rebuilding: ctx.store.rebuilding(),
         trust,
         subjects: ctx.store.facts().len() as u64,
+        oldest: ctx.store.oldest(),
+        verifying: *ctx.store.verifying().borrow(),
     }
 }

@@ -20,7 +20,7 @@ pub enum From {
     Snapshot,
     /// With what comes from now on.
     Now,
-    /// With everything that is remembered.
+    /// With the oldest that is kept.
     Start,
     /// With what came after this seq.
     After(u64),
@@ -87,9 +87,17 @@ pub enum WatchError {
         /// The journal's last seq.
         head: u64,
     },
+    /// What came after the cursor is not all there any more.
+    #[error("the cursor {cursor} is of history that was pruned; the journal begins at seq {oldest}")]
+    Pruned {
+        /// The cursor.
+        cursor: u64,
+        /// The oldest seq that there is.
+        oldest: u64,
+    },
     /// The store failed.
     #[error("{0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
 }
 
 impl WatchError {
@@ -97,6 +105,7 @@ impl WatchError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Ahead { .. } => "cursor-ahead",
+            Self::Pruned { .. } => "cursor-pruned",
             Self::Store(error) => error.reason(),
         }
     }
@@ -105,7 +114,30 @@ impl WatchError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Ahead { .. } => Some("watch without a cursor: the home was replaced or restored".to_owned()),
+            Self::Pruned { oldest, .. } => {
+                let before = oldest.saturating_sub(1);
+                Some(format!(
+                    "watch without a cursor, which tells every state anew and then what changes; --from {before} begins with \
+                     the oldest change that is kept"
+                ))
+            }
             Self::Store(error) => error.hint(),
+        }
+    }
+
+    /// Returns the oldest seq that there is, where that is what the error is about.
+    pub fn oldest(&self) -> Option<u64> {
+        match self {
+            Self::Pruned { oldest, .. } => Some(*oldest),
+            Self::Ahead { .. } | Self::Store(_) => None,
+        }
+    }
+
+    /// A store's error at this cursor.
+    fn at(cursor: u64) -> impl FnOnce(StoreError) -> Self {
+        move |error| match error {
+            StoreError::Pruned { oldest } => Self::Pruned { cursor, oldest },
+            error => Self::Store(error),
         }
     }
 }
@@ -113,19 +145,19 @@ impl WatchError {
 /// Sends what a watch shows until the receiver is gone.
 ///
 /// # Errors
-/// Fails where the cursor is ahead of the journal, or the journal cannot be read.
+/// Fails where the cursor is ahead of the journal, or of history that was pruned, or the journal cannot be read.
 pub async fn watch(ctx: &Ctx, from: From, items: &mpsc::Sender<Item>) -> Result<(), WatchError> {
     let mut head = ctx.store.head();
     let mut published = ctx.trust.published();
     let mut read_only = ctx.store.read_only();
     let now = *head.borrow_and_update();
     let mut cursor = match from {
-        From::Snapshot => match snapshot(ctx, now, items).await? {
+        From::Snapshot => match snapshot(ctx, now, items).await.map_err(WatchError::at(now))? {
             Some(cursor) => cursor,
             None => return Ok(()),
         },
         From::Now => now,
-        From::Start => 0,
+        From::Start => ctx.store.oldest().0.saturating_sub(1),
         From::After(cursor) if cursor > now => return Err(WatchError::Ahead { cursor, head: now }),
         From::After(cursor) => cursor,
     };
@@ -140,7 +172,7 @@ pub async fn watch(ctx: &Ctx, from: From, items: &mpsc::Sender<Item>) -> Result<
             }
         }
         loop {
-            let records = ctx.store.history_after(cursor, PAGE).await?;
+            let records = ctx.store.history_after(cursor, PAGE).await.map_err(WatchError::at(cursor))?;
             if records.is_empty() {
                 break;
             }
@@ -180,7 +212,7 @@ async fn snapshot(ctx: &Ctx, head: u64, items: &mpsc::Sender<Item>) -> Result<Op
     for (seq, ..) in told {
         if !read.iter().any(|(read, ..)| *read == seq) {
             read.clear();
-            for record in ctx.store.history_after(seq.saturating_sub(1), 1).await? {
+            if let Some(record) = ctx.store.record_from(seq).await? {
                 let time = record.time;
                 if let Event::VerdictsTold(told) = record.event {
                     let cause = told.cause;
@@ -219,7 +251,7 @@ fn changes(record: Record, after: u64) -> Vec<(u64, Option<Item>)> {
             let cause = Cause { code: "trust-changed".to_owned(), detail: changed.changes.join(", ") };
             vec![(seq, Some(Item { seq, time, what: What::Trust(cause) }))]
         }
-        Event::Operation(_) | Event::Corruption(_) => vec![(seq, None)],
+        Event::Operation(_) | Event::Corruption(_) | Event::Pruned(_) => vec![(seq, None)],
     }
 }
 

@@ -216,7 +216,9 @@ impl From<StoreError> for Failure {
             StoreError::TooLong { .. } | StoreError::Manifest { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
             }
-            StoreError::Invalid(_) | StoreError::Journal { .. } | StoreError::Io { .. } => inner(&error),
+            StoreError::Invalid(_) | StoreError::Journal { .. } | StoreError::Pruned { .. } | StoreError::Io { .. } => {
+                inner(&error)
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn apply(facts: &mut Facts, record: &Record) {
             }
         }
         Event::Corruption(corruption) => facts.set_corrupt(corruption.digest, corruption.corrupt),
-        Event::TrustChanged(_) => {}
+        Event::TrustChanged(_) | Event::Pruned(_) => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use jiff::Timestamp;
@@ -22,8 +23,12 @@ pub(super) const QUEUE: usize = 256;
 const BATCH: usize = 256;
 /// The most verdicts in one record.
 pub(super) const MAX_CHANGES: usize = 1000;
-/// A snapshot is written after so many records.
-const SNAPSHOT_EVERY: u64 = 10_000;
+/// A snapshot is written when so many records came since the last one,
+const SNAPSHOT_RECORDS: u64 = 10_000;
+/// or so many bytes.
+const SNAPSHOT_BYTES: u64 = 16 << 20;
+/// One that could not be written is tried again after so many records.
+const SNAPSHOT_AGAIN: u64 = 1_000;
 
 /// A commit that waits.
 #[derive(Debug)]
@@ -49,13 +54,24 @@ pub(super) struct Committer {
     waiting: mpsc::Receiver<Waiting>,
     /// Taken from the channel, not written yet.
     queue: VecDeque<Waiting>,
-    since_snapshot: u64,
+    /// Bytes written since the last snapshot.
+    tail_bytes: u64,
+    /// No snapshot is begun before this seq.
+    snapshot_from: u64,
     side_work: Vec<JoinHandle<()>>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, journal: Option<Journal>, waiting: mpsc::Receiver<Waiting>) -> Self {
-        Self { shared, journal, waiting, queue: VecDeque::new(), since_snapshot: 0, side_work: Vec::new() }
+        Self {
+            shared,
+            journal,
+            waiting,
+            queue: VecDeque::new(),
+            tail_bytes: 0,
+            snapshot_from: 0,
+            side_work: Vec::new(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -119,7 +135,9 @@ impl Committer {
             self.fail(accepted, error);
             return;
         }
+        self.tail_bytes = self.tail_bytes.saturating_add(length as u64);
         self.publish(accepted, chain);
+        self.snapshot_if_due(chain.seq);
     }
 
     fn fail(&self, accepted: Vec<Accepted>, error: AppendError) {
@@ -157,20 +175,27 @@ impl Committer {
             self.aside("index", |shared| shared.rebuild_index(true));
         }
         self.shared.seen.send_replace(chain.seq);
-        self.since_snapshot = self.since_snapshot.saturating_add(records.len() as u64);
         for commit in accepted {
             // Who does not wait any more can read it in the journal.
             let _ = commit.answer.send(Ok(commit.records));
         }
-        if self.since_snapshot >= SNAPSHOT_EVERY && self.shared.begin_snapshot() {
-            self.since_snapshot = 0;
-            self.aside("snapshot", |shared| {
-                if let Err(error) = shared.snapshot() {
-                    tracing::warn!(%error, "no snapshot could be written; the next start takes longer");
-                }
-                shared.end_snapshot();
-            });
+    }
+
+    /// Has a snapshot written where the tail since the last one is long: a start reads that much.
+    fn snapshot_if_due(&mut self, seq: u64) {
+        let records = seq.saturating_sub(self.shared.snapshotted.load(Ordering::Acquire));
+        let is_due = records >= SNAPSHOT_RECORDS || self.tail_bytes >= SNAPSHOT_BYTES;
+        if !is_due || seq < self.snapshot_from || !self.shared.begin_snapshot() {
+            return;
         }
+        self.snapshot_from = seq.saturating_add(SNAPSHOT_AGAIN);
+        self.tail_bytes = 0;
+        self.aside("snapshot", |shared| {
+            if let Err(error) = shared.snapshot() {
+                tracing::warn!(%error, "no snapshot could be written; it is tried again, and the next start may take longer");
+            }
+            shared.end_snapshot();
+        });
     }
 
     fn aside(&mut self, name: &str, work: impl FnOnce(&Shared) + Send + 'static) {
@@ -211,7 +236,7 @@ fn prepare(shared: &Shared, mut chain: Chain, moved: &Moved, waiting: &Waiting) 
                 let count = told.changes.len();
                 return Err(StoreError::Invalid(format!("{count} verdicts in one record; 1 to {MAX_CHANGES} go")));
             }
-            Event::TrustChanged(_) | Event::VerdictsTold(_) | Event::Corruption(_) => {}
+            Event::TrustChanged(_) | Event::VerdictsTold(_) | Event::Corruption(_) | Event::Pruned(_) => {}
         }
         let (record, written) =
             chain.next(now, waiting.actor.clone(), event).map_err(|error| StoreError::Invalid(error.to_string()))?;

@@ -78,6 +78,18 @@ fault_points! {
     JournalSync = "journal-sync",
     /// The torn end of the journal is cut.
     JournalCut = "journal-cut",
+    /// A part of a state of the journal is written under its temporary name.
+    StateWrite = "journal-state-write",
+    /// The state is synced.
+    StateSync = "journal-state-sync",
+    /// The state gets its name.
+    StateRename = "journal-state-rename",
+    /// The journal's folder is synced.
+    StateFolderSync = "journal-state-folder-sync",
+    /// A segment or an older state that a state stands for is removed.
+    JournalPrune = "journal-prune",
+    /// The journal's folder is synced after that.
+    JournalPruneSync = "journal-prune-sync",
     /// A snapshot is written under its temporary name.
     SnapshotWrite = "snapshot-write",
     /// The snapshot is synced.

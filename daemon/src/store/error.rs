@@ -166,6 +166,12 @@ pub enum StoreError {
         /// Why.
         why: String,
     },
+    /// What is asked for was pruned from the journal.
+    #[error("the journal begins at seq {oldest}: what was before it has been pruned")]
+    Pruned {
+        /// The oldest seq that it has.
+        oldest: u64,
+    },
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -198,6 +204,7 @@ impl StoreError {
             Self::Invalid(_) => "invalid",
             Self::Rebuilding { .. } => "rebuilding",
             Self::Journal { .. } => "journal",
+            Self::Pruned { .. } => "cursor-pruned",
             Self::Stopping => "stopping",
         }
     }
@@ -220,6 +227,9 @@ impl StoreError {
             Self::NotHeld { .. } => Some("`larder pull` brings it".into()),
             Self::Rebuilding { .. } => Some(
                 "try again in a moment; `larder daemon status` shows how far it is, and digests work meanwhile".into(),
+            ),
+            Self::Pruned { .. } => Some(
+                "begin without a cursor: what was told last of every subject is kept, and the tail follows it".into(),
             ),
             Self::Incomplete { .. } => Some("send what is missing first".into()),
             Self::Stopping => Some("try again; the next command starts the daemon".into()),

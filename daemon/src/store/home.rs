@@ -19,6 +19,10 @@ use super::journal;
 const VERSION: u64 = 1;
 /// The longest `format.json` that is read.
 const MAX_FORMAT_BYTES: u64 = 64 << 10;
+/// The journal begins with a state: an older daemon would take it for damaged.
+const PRUNED_JOURNAL: &str = "pruned-journal";
+/// The features that this daemon knows.
+const KNOWN: [&str; 1] = [PRUNED_JOURNAL];
 const FORMAT: &str = "format.json";
 const LOCK: &str = "lock";
 const PRIVATE_FOLDER: u32 = 0o700;
@@ -92,12 +96,17 @@ impl Home {
         if format.version > VERSION {
             return Err(OpenError::Newer { home: self.path.clone(), found: format.version, known: VERSION });
         }
-        // This daemon knows no features yet.
-        if !format.incompatible.is_empty() {
-            return Err(OpenError::Features { home: self.path.clone(), features: shown(&format.incompatible) });
+        let unknown = |features: &[String]| -> Vec<String> {
+            let unknown: Vec<String> =
+                features.iter().filter(|feature| !KNOWN.contains(&feature.as_str())).cloned().collect();
+            shown(&unknown)
+        };
+        let features = unknown(&format.incompatible);
+        if !features.is_empty() {
+            return Err(OpenError::Features { home: self.path.clone(), features });
         }
-        if !format.read_only_compatible.is_empty() {
-            let features = shown(&format.read_only_compatible).join(", ");
+        let features = unknown(&format.read_only_compatible).join(", ");
+        if !features.is_empty() {
             self.read_only =
                 Some(format!("the home uses features that this larderd can only read ({features}); use the newer one"));
         }
@@ -122,6 +131,17 @@ impl Home {
         let bytes = serde_json::to_vec_pretty(&Format { version: VERSION, ..Format::default() })
             .map_err(|error| OpenError::io("write", &format)(error.into()))?;
         disk::write_atomic(&format, &bytes, PRIVATE_FILE, FaultPoints::FORMAT).map_err(OpenError::io("write", &format))
+    }
+
+    /// Notes that the journal begins with a state, before it does.
+    pub(super) fn note_pruned_journal(&self) -> io::Result<()> {
+        let mut format = read_format(&self.path).map_err(io::Error::other)?.unwrap_or_default();
+        if format.incompatible.iter().any(|feature| feature == PRUNED_JOURNAL) {
+            return Ok(());
+        }
+        format.incompatible.push(PRUNED_JOURNAL.to_owned());
+        let bytes = serde_json::to_vec_pretty(&format)?;
+        disk::write_atomic(&self.join(FORMAT), &bytes, PRIVATE_FILE, FaultPoints::FORMAT)
     }
 
     fn create_folder(&self, name: &str) -> Result<(), OpenError> {

@@ -13,6 +13,7 @@
 //! | `journal`, [`record`], `wire` | what happened, and how it is written |
 //! | `committer`, `apply` | commits, one frame for all that wait |
 //! | `snapshot`, `index` | the views |
+//! | `prune` | the oldest part of the journal, replaced by what still matters of it |
 //! | `recovery` | what is found at a start, and what follows |
 
 mod apply;
@@ -24,6 +25,7 @@ mod home;
 mod index;
 pub mod ingest;
 mod journal;
+mod prune;
 mod quarantine;
 pub mod record;
 mod recovery;
@@ -52,6 +54,8 @@ use tokio::task;
 use self::committer::{Committer, QUEUE, Waiting};
 pub use self::error::{OpenError, StoreError};
 pub use self::ingest::Ingest;
+pub(crate) use self::journal::SEGMENT_BYTES;
+pub use self::prune::{Keep, Pruning};
 use self::record::{Actor, Event, HistoryOf, ListKey, ManifestAdded, Record, TagRow};
 use self::recovery::{IndexWork, Opened};
 use self::shared::Shared;
@@ -74,17 +78,28 @@ struct Inner {
     /// `None` once closed.
     commits: Mutex<Option<mpsc::Sender<Waiting>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// One pruning at a time; held while its steps are awaited.
+    pruning: tokio::sync::Mutex<()>,
 }
 
 impl Store {
-    /// Opens (or creates) a home. Blocking. Returns also what was mended, as lines for people.
+    /// Opens (or creates) a home as [`Self::open_with`] does, with segments of the usual size.
+    ///
+    /// # Errors
+    /// Fails as that does.
+    pub fn open(home: &Path, clock: Arc<Clock>) -> Result<(Self, Vec<String>), OpenError> {
+        Self::open_with(home, clock, SEGMENT_BYTES)
+    }
+
+    /// Opens (or creates) a home. Blocking. Returns also what was mended, as lines for people. The journal begins a new
+    /// segment where the last one has `segment_bytes`.
     ///
     /// A journal with a loss does not keep the store from opening: it is read-only then, see [`Self::read_only`].
     ///
     /// # Errors
     /// Fails where the folder is held by another daemon, is not ours, is of a newer format, or cannot be read.
-    pub fn open(home: &Path, clock: Arc<Clock>) -> Result<(Self, Vec<String>), OpenError> {
-        let Opened { shared, journal, index_work, mended } = recovery::open(home, clock)?;
+    pub fn open_with(home: &Path, clock: Arc<Clock>, segment_bytes: u64) -> Result<(Self, Vec<String>), OpenError> {
+        let Opened { shared, journal, index_work, unverified, mended } = recovery::open(home, clock, segment_bytes)?;
         let shared = Arc::new(shared);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let committer = Committer::new(Arc::clone(&shared), journal, receiver);
@@ -96,7 +111,17 @@ impl Store {
         }
         let counting = Arc::clone(&shared);
         threads.push(spawn("count", home, move || counting.blobs.count_bytes(|| counting.stop.is_set()))?);
-        let inner = Inner { shared, commits: Mutex::new(Some(sender)), threads: Mutex::new(threads) };
+        // What is read-only already may lack what this would read.
+        if shared.why_read_only().is_none() {
+            let verifying = Arc::clone(&shared);
+            threads.push(spawn("verify", home, move || verifying.verify(&unverified))?);
+        }
+        let inner = Inner {
+            shared,
+            commits: Mutex::new(Some(sender)),
+            threads: Mutex::new(threads),
+            pruning: tokio::sync::Mutex::default(),
+        };
         Ok((Self { inner: Arc::new(inner) }, mended))
     }
 
@@ -263,12 +288,50 @@ impl Store {
     /// A record of several verdicts may begin in the middle: its seq is that of its first verdict here.
     ///
     /// # Errors
-    /// Fails where the journal cannot be read.
+    /// Fails with `Pruned` where not all of it is there any more, and where the journal cannot be read.
     pub async fn history_after(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.blocking(move |shared| shared.reader.after(after, shared.head().readable, limit.min(MAX_HISTORY))).await
+        self.blocking(move |shared| {
+            let records = shared.reader.after(after, shared.head().readable, limit.min(MAX_HISTORY))?;
+            // Last, for it may have been pruned meanwhile.
+            let oldest = shared.reader.oldest();
+            if after.saturating_add(1) < oldest { Err(StoreError::Pruned { oldest }) } else { Ok(records) }
+        })
+        .await
     }
 
-    /// Reads history: records below `before` (newest first), at most `limit`; of everything, of a subject or of a tag.
+    /// Reads the record that has `seq`, from there on: of verdicts told together, that one and those behind it. Also one
+    /// that was pruned, where it still matters: a subject's last telling does.
+    ///
+    /// # Errors
+    /// Fails where the journal cannot be read.
+    pub async fn record_from(&self, seq: u64) -> Result<Option<Record>, StoreError> {
+        self.blocking(move |shared| {
+            let record = shared.reader.after(seq.saturating_sub(1), shared.head().readable, 1)?.pop();
+            Ok(record.filter(|record| record.seq == seq))
+        })
+        .await
+    }
+
+    /// Returns the oldest seq whose record is there as it was written, and when what was before it was pruned.
+    pub fn oldest(&self) -> (u64, Option<Timestamp>) {
+        let base = self.shared().reader.base();
+        let pruned = base.and_then(|base| Timestamp::from_millisecond(base.written).ok());
+        (base.map_or(1, |base| base.until.seq.saturating_add(1)), pruned)
+    }
+
+    /// Watches how far the verification of the older part of the journal is, in bytes: done and total; `None` once all of
+    /// it was read through, whole.
+    pub fn verifying(&self) -> watch::Receiver<Option<(u64, u64)>> {
+        self.shared().verifying.subscribe()
+    }
+
+    /// Watches how many segments of the journal were begun since the start.
+    pub fn segments_begun(&self) -> watch::Receiver<u64> {
+        self.shared().reader.begun()
+    }
+
+    /// Reads history: records below `before` (newest first), at most `limit`; of everything, of a subject or of a tag. Of what
+    /// was pruned there is what still matters.
     /// Of verdicts told together, a subject's and a tag's history have those that concern it, each as its own record.
     ///
     /// # Errors
@@ -279,11 +342,19 @@ impl Store {
             if of == HistoryOf::All {
                 return shared.reader.before(before, head, limit);
             }
-            let mut records = Vec::new();
-            for seq in shared.index.history(&of, before, limit)? {
-                records.extend(shared.reader.at(seq, head)?);
+            let (mut records, mut before) = (Vec::new(), before);
+            loop {
+                // The index may still name what was pruned.
+                let wanted = limit - records.len();
+                let seqs = shared.index.history(&of, before, wanted)?;
+                for seq in &seqs {
+                    records.extend(shared.reader.at(*seq, head)?);
+                }
+                match seqs.last() {
+                    Some(last) if seqs.len() == wanted && records.len() < limit => before = *last,
+                    _ => return Ok(records),
+                }
             }
-            Ok(records)
         })
         .await
     }

@@ -42,7 +42,7 @@ impl Record {
     pub fn seqs(&self) -> u64 {
         match &self.event {
             Event::VerdictsTold(told) => told.changes.len() as u64,
-            Event::Operation(_) | Event::TrustChanged(_) | Event::Corruption(_) => 1,
+            Event::Operation(_) | Event::TrustChanged(_) | Event::Corruption(_) | Event::Pruned(_) => 1,
         }
     }
 
@@ -85,6 +85,8 @@ pub enum Event {
     VerdictsTold(VerdictsTold),
     /// Content was found corrupt, or healed.
     Corruption(Corruption),
+    /// The oldest part of the journal was replaced by a state.
+    Pruned(Pruned),
 }
 
 /// An operation: everything appears together.
@@ -237,6 +239,15 @@ pub struct Corruption {
     pub digest: Digest,
     /// True where its bytes failed their digest, false where they are whole again.
     pub corrupt: bool,
+}
+
+/// The oldest part of the journal replaced by a state: by what of it still matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// The last seq that is gone.
+    pub until: u64,
+    /// The SHA-256 of the state.
+    pub state: Digest,
 }
 
 /// What a tag names.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use super::blobs::Blobs;
 use super::error::{OpenError, StoreError};
 use super::home::Home;
 use super::index::{Index, Sentinel};
+use super::journal::verify::Unverified;
 use super::journal::{self, Damage, Journal, JournalId, Reader, Scan, read};
 use super::record::Event;
 use super::shared::{Head, Shared, Stop};
@@ -43,10 +44,12 @@ pub(super) struct Opened {
     pub(super) shared: Shared,
     pub(super) journal: Option<Journal>,
     pub(super) index_work: IndexWork,
+    /// What was not read of the journal.
+    pub(super) unverified: Unverified,
     pub(super) mended: Vec<String>,
 }
 
-pub(super) fn open(path: &Path, clock: Arc<Clock>) -> Result<Opened, OpenError> {
+pub(super) fn open(path: &Path, clock: Arc<Clock>, segment_bytes: u64) -> Result<Opened, OpenError> {
     let mut home = Home::hold(path)?;
     let mut mended = std::mem::take(&mut home.mended);
     let blobs = Blobs::open(path)?;
@@ -59,25 +62,39 @@ pub(super) fn open(path: &Path, clock: Arc<Clock>) -> Result<Opened, OpenError> 
         .map(|snapshot| snapshot.chain.seq)
         .chain(sentinel.iter().map(|sentinel| sentinel.applied))
         .collect();
-    let scan = journal::scan(&folder, &wanted).map_err(OpenError::io("read", &folder))?;
+    // Both views together have seen what is before them; without one of them the journal is read from its beginning.
+    let believed = if wanted.len() == 2 { wanted.iter().min().copied() } else { None };
+    let mut scan = journal::scan(&folder, &wanted, believed).map_err(OpenError::io("read", &folder))?;
+    // Views of what was pruned since say nothing any more: a state takes their place.
+    let begins = scan.begins_after();
+    let snapshot = snapshot.filter(|snapshot| snapshot.chain.seq >= begins);
+    let sentinel =
+        sentinel.filter(|sentinel| sentinel.applied > begins || sentinel.applied == begins && !sentinel.building);
+    if let Some(snapshot) = &snapshot {
+        scan.chain.time = scan.chain.time.max(snapshot.chain.time);
+    }
     let loss = loss(&scan, snapshot.as_ref(), sentinel.as_ref().zip(index_id));
     let read_only = loss.clone().map(|why| format!("{why}; {REMEDY}")).or_else(|| home.read_only.clone());
     if read_only.is_none() {
-        mend(&scan, &blobs, &mut mended)?;
+        mend(&scan, &folder, &blobs, &mut mended)?;
     }
     let id = scan.id.or_else(|| snapshot.as_ref().map(|snapshot| snapshot.id)).or(index_id).unwrap_or_default();
     index.belongs_to(id);
     let readable = scan.chain.seq;
+    // Records before were not read, and a sample of them is not worth a reading.
+    let read_from = scan.unread.map_or(begins, |chain| chain.seq);
     let mut head = Head { chain: scan.chain, readable, trust: None };
     let is_lost = loss.is_some();
-    let (reader, journal) = scan.open(&folder).map_err(OpenError::io("open", &folder))?;
+    let unverified = Unverified { end: scan.unread };
+    let (reader, journal) = scan.open(&folder, segment_bytes).map_err(OpenError::io("open", &folder))?;
+    let snapshotted = snapshot.as_ref().map_or(0, |snapshot| snapshot.chain.seq);
     let facts = facts(snapshot, &reader, &mut head, &blobs).map_err(|error| unreadable(&folder, error))?;
     if head.chain.time > i64::MIN
         && let Ok(time) = super::wire::time(head.chain.time)
     {
         clock.note(time);
     }
-    let index_work = index_work(&index, sentinel.as_ref(), &reader, readable, is_lost, &mut mended);
+    let index_work = index_work(&index, sentinel.as_ref(), &reader, (read_from, readable), is_lost, &mut mended);
     let shared = Shared {
         clock,
         blobs,
@@ -89,15 +106,18 @@ pub(super) fn open(path: &Path, clock: Arc<Clock>) -> Result<Opened, OpenError> 
         read_only: watch::Sender::new(read_only.clone()),
         stop: Stop::default(),
         snapshots,
+        journal_folder: folder,
         id,
         snapshotting: AtomicBool::new(false),
+        snapshotted: AtomicU64::new(snapshotted),
+        verifying: watch::Sender::new(Some((0, 0))),
         home: Mutex::new(Some(home)),
     };
     let journal = journal.filter(|_| read_only.is_none());
-    Ok(Opened { shared, journal, index_work, mended })
+    Ok(Opened { shared, journal, index_work, unverified, mended })
 }
 
-const REMEDY: &str = "put journal/ back from a copy; or, if only its end is gone and that is to be accepted, stop \
+pub(super) const REMEDY: &str = "put journal/ back from a copy; or, if only its end is gone and that is to be accepted, stop \
                       larderd and remove index/ and snapshot/ of the home";
 
 fn unreadable(folder: &Path, error: StoreError) -> OpenError {
@@ -128,8 +148,12 @@ fn loss(scan: &Scan, snapshot: Option<&Snapshot>, index: Option<(&Sentinel, Jour
     None
 }
 
-/// Cuts a torn end.
-fn mend(scan: &Scan, blobs: &Blobs, mended: &mut Vec<String>) -> Result<(), OpenError> {
+/// Cuts a torn end, and ends a pruning that was interrupted.
+fn mend(scan: &Scan, folder: &Path, blobs: &Blobs, mended: &mut Vec<String>) -> Result<(), OpenError> {
+    if !scan.doomed.is_empty() {
+        journal::state::remove(folder, &scan.doomed).map_err(OpenError::io("finish the pruning of", folder))?;
+        mended.push("the journal was being pruned when larderd ended; that is finished now".into());
+    }
     let Damage::Torn { path, offset, length } = &scan.damage else { return Ok(()) };
     let kept = blobs.quarantine.keep_tail(path, *offset).map_err(OpenError::io("keep the torn end of", path))?;
     journal::cut(path, *offset).map_err(OpenError::io("cut the torn end of", path))?;
@@ -174,12 +198,12 @@ fn index_work(
     index: &Index,
     sentinel: Option<&Sentinel>,
     reader: &Reader,
-    head: u64,
+    (from, head): (u64, u64),
     is_lost: bool,
     mended: &mut Vec<String>,
 ) -> IndexWork {
     let Some(sentinel) = sentinel else { return IndexWork::Anew };
-    if !is_sampled_well(index, reader, sentinel.applied.min(head)) {
+    if !is_sampled_well(index, reader, sentinel.applied.min(head), from) {
         mended.push("the look-up index lacks rows; it is built anew".into());
         return IndexWork::Anew;
     }
@@ -198,10 +222,11 @@ fn index_work(
     IndexWork::None
 }
 
-fn is_sampled_well(index: &Index, reader: &Reader, applied: u64) -> bool {
-    let step = (applied / SAMPLES).max(1);
+/// Looks up some records after `from`, up to where the index says that it has them.
+fn is_sampled_well(index: &Index, reader: &Reader, applied: u64, from: u64) -> bool {
+    let step = (applied.saturating_sub(from) / SAMPLES).max(1);
     let mut seqs: HashMap<u64, ()> = (0..SAMPLES).map(|place| (applied.saturating_sub(place * step), ())).collect();
-    seqs.remove(&0);
+    seqs.retain(|seq, ()| *seq > from);
     seqs.into_keys().all(|seq| match reader.at(seq, applied) {
         Ok(Some(record)) => index.holds(&record),
         Ok(None) => true,

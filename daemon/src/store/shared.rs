@@ -1,7 +1,7 @@
 //! What the store's threads share, and in which order its locks are taken: index writer, facts, head.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,12 @@ use larder_core::facts::Facts;
 use tokio::sync::watch;
 
 use super::blobs::Blobs;
+use super::error::words;
 use super::home::Home;
 use super::index::Index;
+use super::journal::verify::{Unverified, Verified};
 use super::journal::{Chain, JournalId, Reader};
+use super::recovery::REMEDY;
 use super::snapshot::{self, TrustInForce};
 use crate::clock::Clock;
 
@@ -29,9 +32,14 @@ pub(super) struct Shared {
     pub(super) read_only: watch::Sender<Option<String>>,
     pub(super) stop: Stop,
     pub(super) snapshots: PathBuf,
+    pub(super) journal_folder: PathBuf,
     pub(super) id: JournalId,
     /// One snapshot at a time.
     pub(super) snapshotting: AtomicBool,
+    /// The seq of the last snapshot; 0 without one.
+    pub(super) snapshotted: AtomicU64,
+    /// How far the verification of what a start did not read is, in bytes: done and total; `None` once it is whole.
+    pub(super) verifying: watch::Sender<Option<(u64, u64)>>,
     /// Given back when the store is closed.
     pub(super) home: Mutex<Option<Home>>,
 }
@@ -80,13 +88,45 @@ impl Shared {
         if self.why_read_only().is_some() {
             return Ok(());
         }
-        let (bytes, seq) = {
+        // A copy costs a fraction of the writing out, and commits and verdicts wait only for that.
+        let (facts, head) = {
             let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-            let head = self.head();
-            let facts = facts.to_bytes();
-            (snapshot::to_bytes(self.id, head.chain, head.trust, self.blobs.bytes(), &facts), head.chain.seq)
+            (facts.clone(), self.head())
         };
-        snapshot::write(&self.snapshots, seq, &bytes)
+        let bytes = snapshot::to_bytes(self.id, head.chain, head.trust, self.blobs.bytes(), &facts.to_bytes());
+        drop(facts);
+        snapshot::write(&self.snapshots, head.chain.seq, &bytes)?;
+        self.snapshotted.store(head.chain.seq, Ordering::Release);
+        Ok(())
+    }
+
+    /// Verifies what the start did not read of the journal, slowly; damage makes read-only.
+    pub(super) fn verify(&self, unverified: &Unverified) {
+        /// So many bytes are read, then it pauses for as long as that took.
+        const SLICE: u64 = 1 << 20;
+        let (mut slice, mut begun) = (SLICE, Instant::now());
+        let verified = unverified.verify(&self.reader, self.head().readable, &mut |done, total| {
+            if done >= slice {
+                slice = done.saturating_add(SLICE);
+                self.verifying.send_replace(Some((done, total)));
+                if self.stop.wait(begun.elapsed()) {
+                    return false;
+                }
+                begun = Instant::now();
+            }
+            !self.stop.is_set()
+        });
+        match verified {
+            Ok(Verified::Whole) => {
+                self.verifying.send_replace(None);
+            }
+            Ok(Verified::Damaged(why)) => self.set_read_only(format!("{why}; {REMEDY}")),
+            Ok(Verified::Stopped) => {}
+            Err(error) => {
+                let folder = self.journal_folder.display();
+                self.set_read_only(format!("the journal in {folder} cannot be read through: {}", words(&error)));
+            }
+        }
     }
 
     /// Says whether a snapshot may begin, and that it does.

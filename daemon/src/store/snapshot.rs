@@ -147,12 +147,19 @@ pub(super) fn load(folder: &Path, mended: &mut Vec<String>) -> io::Result<Option
     Ok(None)
 }
 
-/// Writes a snapshot durably and removes those before it.
+/// So many snapshots are kept: one that a disk has damaged is no reason to read the whole journal.
+const KEPT: usize = 2;
+
+/// Writes a snapshot durably and removes the oldest ones.
 pub(super) fn write(folder: &Path, seq: u64, bytes: &[u8]) -> io::Result<()> {
     let path = folder.join(name(seq));
     disk::write_atomic(&path, bytes, MODE, FaultPoints::SNAPSHOT)?;
-    let older: Vec<_> = list(folder)?.into_iter().filter(|other| *other != path).collect();
-    disk::clear(older.iter().map(PathBuf::as_path), FaultPoint::SnapshotPrune)
+    // One of a later seq is not believed: it would be here already. Newest first, so that what is skipped stays.
+    let mut others: Vec<_> = list(folder)?.into_iter().filter(|other| *other != path).collect();
+    others.sort_by(|a, b| b.cmp(a));
+    let (later, earlier): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| *other > path);
+    let doomed = later.iter().chain(earlier.iter().skip(KEPT - 1));
+    disk::clear(doomed.map(PathBuf::as_path), FaultPoint::SnapshotPrune)
 }
 
 #[cfg(test)]
@@ -179,7 +186,11 @@ mod tests {
         let mut mended = Vec::new();
         let loaded = load(folder.path(), &mut mended).expect("readable").expect("a snapshot");
         assert_eq!((loaded.chain.seq, mended.len()), (5, 1));
-        write(folder.path(), 7, &to_bytes([1; 16], chain(7), None, 0, &facts)).expect("written");
-        assert_eq!(list(folder.path()).expect("a list").len(), 1);
+        for seq in [7, 8, 9] {
+            write(folder.path(), seq, &to_bytes([1; 16], chain(seq), None, 0, &facts)).expect("written");
+        }
+        let mut kept = list(folder.path()).expect("a list");
+        kept.sort();
+        assert_eq!(kept, [8, 9].map(|seq| folder.path().join(name(seq))));
     }
 }

@@ -74,7 +74,7 @@ impl Counters {
                     self.verdicts.get_or_create(&StateLabels { state: verdict.to.name() }).inc();
                 }
             }
-            Event::Corruption(_) => {}
+            Event::Corruption(_) | Event::Pruned(_) => {}
         }
     }
 

@@ -107,6 +107,7 @@ pub fn journaled(record: &Record) {
                 tracing::debug!(seq = seq.saturating_add(place), %repository, %digest, from, to, "a verdict changed");
             }
         }
+        Event::Pruned(_) => tracing::info!(seq, by, "old history was pruned"),
         Event::Corruption(found) if found.corrupt => {
             tracing::error!(seq, digest = %found.digest, "content failed its digest and is in quarantine");
         }

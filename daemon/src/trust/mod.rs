@@ -253,11 +253,6 @@ impl Folder {
         }
     }
 
-    /// Reads the files that lie in the folder right now.
-    pub async fn current_files(&self) -> TrustFiles {
-        self.current().await.files
-    }
-
     /// Writes an edit to the folder; durable on return, in force later ([`Self::await_in_force`]).
     pub async fn apply(&self, edit: &Edit) -> Result<(), EditError> {
         let (shared, edit) = (Arc::clone(&self.shared), edit.clone());

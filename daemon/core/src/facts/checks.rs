@@ -11,7 +11,7 @@ use crate::key::AnchorId;
 use crate::signature::SignatureId;
 
 /// Results of all checks. Most signatures were tried against the same anchors, so each such set is kept once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Checks {
     pub(super) anchors: Vec<AnchorId>,
     numbers: HashMap<AnchorId, u32>,

@@ -62,7 +62,7 @@ pub struct Told {
 }
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     repositories: Vec<Repository>,
     repository_numbers: HashMap<Repository, u32>,

@@ -7,7 +7,7 @@ pub(super) const NONE: u32 = u32::MAX;
 const FIRST_SIZE: usize = 16;
 
 /// Finds row numbers by hash. The rows, and what makes two of them equal, are the owner's.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     /// Row numbers at or after the place of their hash; a power of two of them, or none.
     slots: Vec<u32>,

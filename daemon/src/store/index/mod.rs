@@ -177,7 +177,7 @@ impl Index {
                 .map(|(seq, change)| keys::subject_history_at(&change.repository, &change.digest, seq))
                 .collect(),
             Event::Corruption(corruption) => vec![keys::corruption_at(&corruption.digest, record.seq)],
-            Event::TrustChanged(_) => Vec::new(),
+            Event::TrustChanged(_) | Event::Pruned(_) => Vec::new(),
         };
         keys.iter().all(|key| guard(|| Ok(tree.contains_key(key)?)).unwrap_or(false))
     }

@@ -41,7 +41,7 @@ pub(super) fn apply(draft: &mut Draft<'_>, record: &Record) -> Result<(), Fault>
         Event::Corruption(corruption) => {
             draft.put(keys::corruption_at(&corruption.digest, record.seq), Vec::new());
         }
-        Event::TrustChanged(_) => {}
+        Event::TrustChanged(_) | Event::Pruned(_) => {}
     }
     Ok(())
 }

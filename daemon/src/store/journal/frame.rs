@@ -4,7 +4,11 @@
 //! segment  = "LARDERJ1" id[16] first-seq[8] hash-before[32] crc[4]  frame*
 //! frame    = "LJF1" length[4] crc[4] payload[length]
 //! payload  = (header-length[4] header body-length[4] body)*
+//! state    = "LARDERT1" id[16] until[8] hash-at-until[32] time[8] written[8] crc[4]  frame*  empty-frame
 //! ```
+//!
+//! A state is what still matters of the records up to `until`, which are pruned: the same records with their seqs and times,
+//! of which some are left out and some are cut. Its headers are in no chain; a record of the journal has its SHA-256.
 //!
 //! Numbers are little-endian. The checksum is CRC-32 (IEEE) over length and payload: it tells a write that a crash cut
 //! short, which is what it is for. Against edits there are the hashes: each header has the SHA-256 of the header before
@@ -25,6 +29,8 @@ pub(super) const MAGIC: [u8; 4] = *b"LJF1";
 pub(super) const FRAME_HEADER: usize = 12;
 const SEGMENT_MAGIC: [u8; 8] = *b"LARDERJ1";
 pub(super) const SEGMENT_HEADER: usize = 68;
+const STATE_MAGIC: [u8; 8] = *b"LARDERT1";
+pub(super) const STATE_HEADER: usize = 84;
 
 /// Identifies a journal: views of another one are not believed.
 pub(in crate::store) type JournalId = [u8; 16];
@@ -103,6 +109,22 @@ pub(in crate::store) struct Written {
 }
 
 impl Written {
+    /// Writes a record for a state: outside of the chain.
+    pub(in crate::store) fn outside(record: &Record) -> Self {
+        let body = wire::body(&record.event);
+        let header = Header {
+            seq: record.seq,
+            seqs: record.seqs(),
+            time: record.time.as_millisecond(),
+            kind: wire::Kind::of(&record.event) as u32,
+            uid: record.actor.uid,
+            via: record.actor.via.clone(),
+            previous: Vec::new(),
+            body: sha256(&body).to_vec(),
+        };
+        Self { header: header.encode_to_vec(), body }
+    }
+
     /// Returns how many bytes of a payload it takes.
     pub(in crate::store) fn len(&self) -> usize {
         8 + self.header.len() + self.body.len()
@@ -131,6 +153,15 @@ fn checksum(length: u32, payload: &[u8]) -> u32 {
     hasher.update(&length.to_le_bytes());
     hasher.update(payload);
     hasher.finalize()
+}
+
+/// Returns the header of the frame that has this payload.
+pub(super) fn header_of(payload: &[u8]) -> [u8; FRAME_HEADER] {
+    let mut header = [0; FRAME_HEADER];
+    header[..4].copy_from_slice(&MAGIC);
+    header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    header[8..].copy_from_slice(&checksum(payload.len() as u32, payload).to_le_bytes());
+    header
 }
 
 /// What comes next in a segment.
@@ -194,6 +225,11 @@ pub(in crate::store) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// Says what kind of event it is, without reading it.
+    pub(in crate::store) fn is(&self, kind: wire::Kind) -> bool {
+        self.header.kind == kind as u32
+    }
+
     pub(in crate::store) fn last_seq(&self) -> u64 {
         self.header.seq.saturating_add(self.header.seqs.saturating_sub(1))
     }
@@ -220,6 +256,24 @@ pub(super) fn entries(mut payload: &[u8]) -> Result<Vec<Entry<'_>>, Malformed> {
         entries.push(Entry { header: Header::decode(header)?, hash: sha256(header), body });
     }
     Ok(entries)
+}
+
+/// Reads the first seq of a payload.
+pub(super) fn first_seq(payload: &[u8]) -> Option<u64> {
+    let (length, rest) = payload.split_first_chunk::<4>()?;
+    let header = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    Header::decode(header).ok().map(|header| header.seq)
+}
+
+/// Verifies a payload of a state: seqs ascend and bodies are what their headers say.
+pub(super) fn verify_state(payload: &[u8], last: &mut u64) -> Result<(), Malformed> {
+    for entry in entries(payload)? {
+        if entry.header.seq <= *last || entry.header.body != sha256(entry.body) {
+            return Err(Malformed(format!("after seq {last}: a record is not as it was written")));
+        }
+        *last = entry.last_seq();
+    }
+    Ok(())
 }
 
 /// Verifies a payload against the chain, which goes on from it. Returns the first seq.
@@ -266,5 +320,49 @@ impl SegmentStart {
         let (id, rest) = summed.strip_prefix(&SEGMENT_MAGIC)?.split_first_chunk()?;
         let (first, rest) = rest.split_first_chunk()?;
         Some(Self { id: *id, first: u64::from_le_bytes(*first), before: rest.try_into().ok()? })
+    }
+}
+
+/// What a state begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct StateStart {
+    pub(in crate::store) id: JournalId,
+    /// Where the chain was behind the last record that it stands for.
+    pub(in crate::store) until: Chain,
+    /// When it was written, in milliseconds.
+    pub(in crate::store) written: i64,
+}
+
+impl StateStart {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(STATE_HEADER);
+        bytes.extend_from_slice(&STATE_MAGIC);
+        bytes.extend_from_slice(&self.id);
+        bytes.extend_from_slice(&self.until.seq.to_le_bytes());
+        bytes.extend_from_slice(&self.until.hash);
+        bytes.extend_from_slice(&self.until.time.to_le_bytes());
+        bytes.extend_from_slice(&self.written.to_le_bytes());
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn read(reader: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::with_capacity(STATE_HEADER);
+        reader.by_ref().take(STATE_HEADER as u64).read_to_end(&mut bytes)?;
+        Ok(Self::parse(&bytes))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (summed, checksum) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(summed) != u32::from_le_bytes(*checksum) {
+            return None;
+        }
+        let (id, rest) = summed.strip_prefix(&STATE_MAGIC)?.split_first_chunk()?;
+        let (seq, rest) = rest.split_first_chunk()?;
+        let (hash, rest) = rest.split_first_chunk()?;
+        let (time, written) = rest.split_first_chunk()?;
+        let until = Chain { seq: u64::from_le_bytes(*seq), hash: *hash, time: i64::from_le_bytes(*time) };
+        Some(Self { id: *id, until, written: i64::from_le_bytes(written.try_into().ok()?) })
     }
 }

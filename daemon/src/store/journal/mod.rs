@@ -1,21 +1,24 @@
 //! The journal: what happened and what was told. Together with the blobs it is the only truth.
 //!
 //! Frames go in, one for a batch of commits, each whole and durable before the next begins; records come out, by seq.
-//! A commit never spans two frames, so it is there or it is not. Segments are files named by their first seq.
+//! A commit never spans two frames, so it is there or it is not. Segments are files named by their first seq. What was
+//! pruned is a state, a file that holds what still matters of it (docs/journal.md).
 
 mod frame;
 mod read;
 mod scan;
+pub(super) mod state;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests damage homes as disks and people do")]
 mod tests;
+pub(super) mod verify;
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) use frame::{Chain, JournalId, MAX_PAYLOAD, Written, sha256};
+pub(super) use frame::{Chain, JournalId, MAX_PAYLOAD, StateStart, Written, sha256};
 pub(super) use read::{Reader, read};
 pub(super) use scan::{Damage, Scan, scan};
 
@@ -24,9 +27,13 @@ use self::read::Segment;
 use super::disk::{self, FaultPoint, FaultPoints};
 use super::error::{is_full, words};
 
-/// A new segment begins where the last one has this many bytes.
-const SEGMENT_BYTES: u64 = 64 << 20;
+/// A new segment begins where the last one has this many bytes, unless told otherwise.
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 const NAME_DIGITS: usize = 20;
+/// What the names of segments end in, whose number is their first seq.
+const SEGMENT: &str = ".log";
+/// What the names of states end in, whose number is the last seq that they stand for.
+const STATE: &str = ".state";
 const MODE: u32 = 0o600;
 
 /// The journal's end, to which frames are added. One writer.
@@ -38,6 +45,8 @@ pub(super) struct Journal {
     file: File,
     end: u64,
     chain: Chain,
+    /// A new segment begins where the last one has this many bytes.
+    segment_bytes: u64,
     reader: Arc<Reader>,
 }
 
@@ -73,23 +82,35 @@ pub(super) fn cut(path: &Path, offset: u64) -> io::Result<()> {
     disk::cut(&File::options().write(true).open(path)?, offset, FaultPoint::JournalCut)
 }
 
+fn file_name(seq: u64, kind: &str) -> String {
+    format!("{seq:0NAME_DIGITS$}{kind}")
+}
+
 fn new_segment(folder: &Path, start: SegmentStart) -> io::Result<PathBuf> {
-    let path = folder.join(format!("{:0NAME_DIGITS$}.log", start.first));
+    let path = folder.join(file_name(start.first, SEGMENT));
     disk::write_atomic(&path, &start.to_bytes(), MODE, FaultPoints::SEGMENT)?;
     Ok(path)
 }
 
 impl Scan {
     /// Opens what was read for reading, and for writing where it is whole.
-    pub(super) fn open(self, folder: &Path) -> io::Result<(Arc<Reader>, Option<Journal>)> {
+    pub(super) fn open(self, folder: &Path, segment_bytes: u64) -> io::Result<(Arc<Reader>, Option<Journal>)> {
         let reader = Arc::new(Reader::new(self.map));
         let (Some(id), Some((path, end)), false) = (self.id, self.last, matches!(self.damage, Damage::Loss(_))) else {
             return Ok((reader, None));
         };
         let mut file = File::options().write(true).open(&path)?;
         file.seek(SeekFrom::Start(end))?;
-        let journal =
-            Journal { folder: folder.to_owned(), id, path, file, end, chain: self.chain, reader: Arc::clone(&reader) };
+        let journal = Journal {
+            folder: folder.to_owned(),
+            id,
+            path,
+            file,
+            end,
+            chain: self.chain,
+            segment_bytes,
+            reader: Arc::clone(&reader),
+        };
         Ok((reader, Some(journal)))
     }
 }
@@ -102,7 +123,7 @@ impl Journal {
 
     /// Adds a frame and makes it durable. `after` is the chain behind its records.
     pub(super) fn append(&mut self, records: &[Written], after: Chain) -> Result<(), AppendError> {
-        if self.end >= SEGMENT_BYTES {
+        if self.end >= self.segment_bytes {
             self.roll().map_err(|error| self.failed("begin a new segment of the journal", &error))?;
         }
         let frame = frame::frame(records);

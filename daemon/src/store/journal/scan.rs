@@ -1,12 +1,13 @@
-//! The journal read through once, when the store is opened: is it whole, torn, or damaged?
+//! The journal read when the store is opened: is it whole, torn, or damaged?
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::frame::{self, Chain, FRAME_HEADER, JournalId, Next, SEGMENT_HEADER, SegmentStart};
+use super::frame::{self, Chain, FRAME_HEADER, JournalId, Next, SEGMENT_HEADER, SegmentStart, StateStart};
 use super::read::{Map, Segment};
+use super::state;
 
 /// What a reading found.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub(in crate::store) struct Scan {
     pub(in crate::store) hashes: HashMap<u64, [u8; 32]>,
     /// What is wrong.
     pub(in crate::store) damage: Damage,
+    /// What an interrupted pruning has left, to be removed.
+    pub(in crate::store) doomed: Vec<PathBuf>,
+    /// Where the chain must be behind the segments that were not read; `None` where all were.
+    pub(in crate::store) unread: Option<Chain>,
     pub(super) map: Map,
     /// The last segment, and where what is valid in it ends.
     pub(super) last: Option<(PathBuf, u64)>,
@@ -42,25 +47,40 @@ pub(in crate::store) enum Damage {
     Loss(String),
 }
 
-/// Reads the whole journal: every checksum, the chain, every body's hash. `wanted` are seqs whose header's hash is asked.
-pub(in crate::store) fn scan(folder: &Path, wanted: &[u64]) -> io::Result<Scan> {
+/// Reads the journal: every checksum, the chain, every body's hash. `wanted` are seqs whose header's hash is asked.
+///
+/// Where `believed` names a seq up to which somebody has seen the journal before, only the segments that hold what came
+/// since are read; of the others the beginnings. [`super::verify`] reads them later.
+pub(in crate::store) fn scan(folder: &Path, wanted: &[u64], believed: Option<u64>) -> io::Result<Scan> {
     let mut scan = Scan {
         id: None,
         chain: Chain::START,
         hashes: HashMap::new(),
         damage: Damage::None,
+        doomed: Vec::new(),
+        unread: None,
         map: Map::default(),
         last: None,
     };
-    if wanted.contains(&0) {
-        scan.hashes.insert(0, Chain::START.hash);
+    let Some(mut segments) = scan.beginnings(folder)? else { return Ok(scan) };
+    if let Err(why) = scan.begin(folder, &mut segments)? {
+        scan.damage = Damage::Loss(why);
+        return Ok(scan);
     }
-    let segments = segments(folder)?;
-    if segments.is_empty() {
-        scan.damage = Damage::Loss("the journal has no segment".into());
+    let believed = believed.unwrap_or(0).saturating_add(1);
+    let unread = segments.partition_point(|(_, start)| start.first <= believed).saturating_sub(1);
+    for (path, start) in segments.drain(..unread) {
+        scan.map.segments.push(Segment::unread(path, start.first));
+    }
+    if let Some((_, start)) = segments.first().filter(|_| unread > 0) {
+        scan.chain = Chain { seq: start.first.saturating_sub(1), hash: start.before, time: scan.chain.time };
+        scan.unread = Some(scan.chain);
+    }
+    if wanted.contains(&scan.chain.seq) {
+        scan.hashes.insert(scan.chain.seq, scan.chain.hash);
     }
     let count = segments.len();
-    for (place, path) in segments.into_iter().enumerate() {
+    for (place, (path, _)) in segments.into_iter().enumerate() {
         scan.segment(path, place + 1 == count, wanted)?;
         if scan.damage != Damage::None {
             break;
@@ -70,11 +90,82 @@ pub(in crate::store) fn scan(folder: &Path, wanted: &[u64]) -> io::Result<Scan> 
 }
 
 impl Scan {
+    /// Reads what the segments begin with. `None`, and the damage, where that cannot be.
+    fn beginnings(&mut self, folder: &Path) -> io::Result<Option<Vec<(PathBuf, SegmentStart)>>> {
+        let mut segments: Vec<(PathBuf, SegmentStart)> = Vec::new();
+        for path in self::segments(folder)? {
+            let start = SegmentStart::read(&mut File::open(&path)?)?;
+            let belongs = start.filter(|start| {
+                super::file_name(start.first, super::SEGMENT) == name_of(&path)
+                    && self.id.is_none_or(|id| id == start.id)
+                    && segments.last().is_none_or(|(_, before)| before.first < start.first)
+            });
+            let Some(start) = belongs else {
+                self.damage = Damage::Loss(format!("journal/{} does not continue what is before it", name_of(&path)));
+                return Ok(None);
+            };
+            self.id = Some(start.id);
+            segments.push((path, start));
+        }
+        if segments.is_empty() {
+            self.damage = Damage::Loss("the journal has no segment".into());
+            return Ok(None);
+        }
+        Ok(Some(segments))
+    }
+
+    /// Finds out with what the journal begins: with its first record, or with a state. Pruning puts the state in place, then
+    /// takes segments away, the oldest first: one that was interrupted is to be finished, and a state that stands for
+    /// segments that are all there counts for nothing.
+    fn begin(&mut self, folder: &Path, segments: &mut Vec<(PathBuf, SegmentStart)>) -> io::Result<Result<(), String>> {
+        let states = state::list(folder)?;
+        let first = segments.first().map_or(1, |(_, start)| start.first);
+        if first == 1 {
+            self.doomed = states;
+            return Ok(Ok(()));
+        }
+        let mut found: Option<(PathBuf, StateStart)> = None;
+        for path in &states {
+            let Some(state) = state::open(path)? else { continue };
+            let continues = |(_, start): &(PathBuf, SegmentStart)| {
+                start.id == state.id
+                    && start.first.checked_sub(1) == Some(state.until.seq)
+                    && start.before == state.until.hash
+            };
+            let exact = state.until.seq.saturating_add(1) == first;
+            if state.until.seq.saturating_add(1) >= first && segments.iter().any(continues) {
+                found = Some((path.clone(), state));
+                if exact {
+                    break;
+                }
+            }
+        }
+        let Some((path, state)) = found else {
+            return Ok(Err(format!(
+                "the journal begins at seq {first}, and no whole state in journal/ says what was before it"
+            )));
+        };
+        self.doomed =
+            segments.extract_if(.., |(_, start)| start.first <= state.until.seq).map(|(path, _)| path).collect();
+        self.doomed.extend(states.into_iter().filter(|other| *other != path));
+        self.chain = state.until;
+        self.map.segments.push(Segment::state(path));
+        self.map.base = Some(state);
+        Ok(Ok(()))
+    }
+}
+
+impl Scan {
+    /// Returns the last seq of what was pruned; 0 where nothing was.
+    pub(in crate::store) fn begins_after(&self) -> u64 {
+        self.map.base.map_or(0, |base| base.until.seq)
+    }
+
     fn segment(&mut self, path: PathBuf, is_last: bool, wanted: &[u64]) -> io::Result<()> {
         let file = File::open(&path)?;
         let length = file.metadata()?.len();
         let mut reader = BufReader::with_capacity(1 << 20, file);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name_of(&path);
         let start = SegmentStart::read(&mut reader)?;
         let first = self.chain.seq.saturating_add(1);
         let belongs = start.filter(|start| {
@@ -135,8 +226,17 @@ impl Scan {
     }
 }
 
+pub(super) fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Lists the segments in order.
 pub(super) fn segments(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    numbered(folder, super::SEGMENT)
+}
+
+/// Lists the files of a kind in the order of their seqs.
+pub(super) fn numbered(folder: &Path, kind: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -145,10 +245,10 @@ pub(super) fn segments(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let is_segment = name.to_str().and_then(|name| name.strip_suffix(".log")).is_some_and(|number| {
+        let is_one = name.to_str().and_then(|name| name.strip_suffix(kind)).is_some_and(|number| {
             number.len() == super::NAME_DIGITS && number.bytes().all(|byte| byte.is_ascii_digit())
         });
-        if is_segment {
+        if is_one {
             paths.push(entry.path());
         }
     }

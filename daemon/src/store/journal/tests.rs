@@ -30,7 +30,8 @@ fn append(journal: &mut Journal, numbers: &[u8]) -> Vec<Record> {
 fn three_frames() -> (TempDir, Vec<Record>, u64) {
     let folder = tempfile::tempdir().expect("a folder");
     create(folder.path()).expect("a journal");
-    let (_, journal) = scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("a journal");
+    let (_, journal) =
+        scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("a journal");
     let mut journal = journal.expect("a writer");
     let mut records = append(&mut journal, &[1]);
     records.extend(append(&mut journal, &[2, 3]));
@@ -46,10 +47,10 @@ fn only(folder: &TempDir) -> PathBuf {
 #[test]
 fn what_is_written_is_read_back_both_ways() {
     let (folder, records, _) = three_frames();
-    let scan = scan(folder.path(), &[0, 3, 9]).expect("a scan");
+    let scan = scan(folder.path(), &[0, 3, 9], None).expect("a scan");
     assert_eq!((scan.damage.clone(), scan.chain.seq), (Damage::None, 4));
     assert_eq!(scan.hashes.keys().copied().collect::<std::collections::BTreeSet<_>>(), [0, 3].into());
-    let (reader, journal) = scan.open(folder.path()).expect("a journal");
+    let (reader, journal) = scan.open(folder.path(), SEGMENT_BYTES).expect("a journal");
     assert_eq!(reader.after(0, 4, 10).expect("records"), records);
     assert_eq!(reader.after(2, 3, 10).expect("records"), records[2..3]);
     let backwards: Vec<_> = records.iter().rev().cloned().collect();
@@ -66,7 +67,8 @@ fn what_is_written_is_read_back_both_ways() {
 #[test]
 fn times_never_go_back() {
     let (folder, _, _) = three_frames();
-    let (_, journal) = scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("a journal");
+    let (_, journal) =
+        scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("a journal");
     let record = append(&mut journal.expect("a writer"), &[0]).pop().expect("a record");
     assert_eq!(record.time, Timestamp::from_second(4).expect("a time"));
 }
@@ -78,12 +80,13 @@ fn a_tail_torn_anywhere_is_cut_and_no_more() {
     let whole = fs::read(&path).expect("the journal");
     for length in before_last as usize + 1..whole.len() {
         fs::write(&path, &whole[..length]).expect("a torn journal");
-        let scan = scan(folder.path(), &[]).expect("a scan");
+        let scan = scan(folder.path(), &[], None).expect("a scan");
         let expected = Damage::Torn { path: path.clone(), offset: before_last, length: length as u64 - before_last };
         assert_eq!(scan.damage, expected, "cut at {length}");
         assert_eq!(scan.chain.seq, 3);
         cut(&path, before_last).expect("the cut");
-        let (reader, journal) = super::scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("it");
+        let (reader, journal) =
+            super::scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("it");
         assert_eq!(reader.after(0, 3, 9).expect("records"), records[..3]);
         assert_eq!(append(&mut journal.expect("a writer"), &[9])[0].seq, 4);
     }
@@ -91,7 +94,7 @@ fn a_tail_torn_anywhere_is_cut_and_no_more() {
     let mut zeros = whole[..before_last as usize].to_vec();
     zeros.extend([0; 5000]);
     fs::write(&path, zeros).expect("zeros");
-    assert!(matches!(scan(folder.path(), &[]).expect("a scan").damage, Damage::Torn { .. }));
+    assert!(matches!(scan(folder.path(), &[], None).expect("a scan").damage, Damage::Torn { .. }));
 }
 
 #[test]
@@ -103,16 +106,16 @@ fn a_change_anywhere_before_the_last_frame_is_loss() {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x20;
         fs::write(&path, bytes).expect("tampering");
-        let scan = scan(folder.path(), &[]).expect("a scan");
+        let scan = scan(folder.path(), &[], None).expect("a scan");
         assert!(matches!(scan.damage, Damage::Loss(_)), "byte {place}: {:?}", scan.damage);
     }
     // A frame that is gone, cleanly.
     let mut bytes = whole[..SEGMENT_HEADER].to_vec();
     bytes.extend_from_slice(&whole[before_last as usize..]);
     fs::write(&path, bytes).expect("a missing frame");
-    assert!(matches!(scan(folder.path(), &[]).expect("a scan").damage, Damage::Loss(_)));
+    assert!(matches!(scan(folder.path(), &[], None).expect("a scan").damage, Damage::Loss(_)));
     fs::remove_file(&path).expect("no journal");
-    assert!(matches!(scan(folder.path(), &[]).expect("a scan").damage, Damage::Loss(_)));
+    assert!(matches!(scan(folder.path(), &[], None).expect("a scan").damage, Damage::Loss(_)));
 }
 
 #[test]
@@ -120,7 +123,8 @@ fn an_edit_with_a_right_checksum_breaks_the_chain() {
     let (folder, _, _) = three_frames();
     let path = only(&folder);
     let whole = fs::read(&path).expect("the journal");
-    let (_, journal) = scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("a journal");
+    let (_, journal) =
+        scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("a journal");
     drop(journal);
     // The first record is exchanged for another one, made as a careful forger would.
     let mut chain = Chain::START;
@@ -130,14 +134,15 @@ fn an_edit_with_a_right_checksum_breaks_the_chain() {
     let mut bytes = whole.clone();
     bytes[SEGMENT_HEADER..SEGMENT_HEADER + forged.len()].copy_from_slice(&forged);
     fs::write(&path, bytes).expect("a forgery");
-    let Damage::Loss(why) = scan(folder.path(), &[]).expect("a scan").damage else { panic!("not seen") };
+    let Damage::Loss(why) = scan(folder.path(), &[], None).expect("a scan").damage else { panic!("not seen") };
     assert!(why.contains("chain"), "{why}");
 }
 
 #[test]
 fn segments_follow_each_other() {
     let (folder, mut records, _) = three_frames();
-    let (reader, journal) = scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("a journal");
+    let (reader, journal) =
+        scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("a journal");
     let mut journal = journal.expect("a writer");
     for number in 5..8 {
         journal.end = SEGMENT_BYTES;
@@ -147,19 +152,20 @@ fn segments_follow_each_other() {
     assert_eq!(reader.after(0, 10, 99).expect("records"), records);
     records.reverse();
     assert_eq!(reader.before(u64::MAX, 10, 99).expect("records"), records);
-    let scan = scan(folder.path(), &[]).expect("a scan");
+    let scan = scan(folder.path(), &[], None).expect("a scan");
     assert_eq!((scan.chain, scan.damage.clone()), (journal.chain(), Damage::None));
-    let (again, _) = scan.open(folder.path()).expect("a journal");
+    let (again, _) = scan.open(folder.path(), SEGMENT_BYTES).expect("a journal");
     assert_eq!(again.at(6, 10).expect("a record"), reader.at(6, 10).expect("a record"));
     // One in the middle is gone.
     fs::remove_file(&scan::segments(folder.path()).expect("segments")[1]).expect("removal");
-    assert!(matches!(super::scan(folder.path(), &[]).expect("a scan").damage, Damage::Loss(_)));
+    assert!(matches!(super::scan(folder.path(), &[], None).expect("a scan").damage, Damage::Loss(_)));
 }
 
 #[test]
 fn a_walk_can_be_stopped() {
     let (folder, _, _) = three_frames();
-    let (reader, _) = scan(folder.path(), &[]).expect("a scan").open(folder.path()).expect("a journal");
+    let (reader, _) =
+        scan(folder.path(), &[], None).expect("a scan").open(folder.path(), SEGMENT_BYTES).expect("a journal");
     let mut seen = Vec::new();
     reader
         .walk(1, 4, |entry| {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod history;
+mod prune;
 mod views;
 
 use std::path::Path;

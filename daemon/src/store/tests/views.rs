@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use super::*;
 
 /// Everything that a store answers.
-async fn answers(store: &Store) -> String {
+pub(super) async fn answers(store: &Store) -> String {
     let list = store.list(None, 99).await.expect("a list");
-    let mut answers = format!("{list:?}\n{:?}\n", store.history_after(0, 99).await.expect("history"));
+    let after = store.oldest().0 - 1;
+    let mut answers = format!("{list:?}\n{:?}\n", store.history_after(after, 99).await.expect("history"));
     for entry in &list {
         let (repository, digest) = (&entry.repository, entry.digest);
         let subject = HistoryOf::Subject(repository.clone(), digest);
@@ -19,7 +20,7 @@ async fn answers(store: &Store) -> String {
     answers
 }
 
-async fn fill(store: &Store) {
+pub(super) async fn fill(store: &Store) {
     let child = image(store, "child", Some(SubjectRole::Child)).await;
     let index = index_of(store, &[&child]).await;
     let set = store.put(Bytes::from_static(b"set")).await.expect("a set");
@@ -35,7 +36,7 @@ async fn fill(store: &Store) {
     }
 }
 
-async fn ready(store: &Store) {
+pub(super) async fn ready(store: &Store) {
     while store.rebuilding().is_some() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }

@@ -103,6 +103,7 @@ pub(in crate::store) enum Kind {
     TrustChanged = 2,
     VerdictsTold = 3,
     Corruption = 4,
+    Pruned = 5,
 }
 
 impl Kind {
@@ -112,11 +113,12 @@ impl Kind {
             record::Event::TrustChanged(_) => Self::TrustChanged,
             record::Event::VerdictsTold(_) => Self::VerdictsTold,
             record::Event::Corruption(_) => Self::Corruption,
+            record::Event::Pruned(_) => Self::Pruned,
         }
     }
 
     fn from_number(number: u32) -> Result<Self, Malformed> {
-        [Self::Operation, Self::TrustChanged, Self::VerdictsTold, Self::Corruption]
+        [Self::Operation, Self::TrustChanged, Self::VerdictsTold, Self::Corruption, Self::Pruned]
             .into_iter()
             .find(|kind| *kind as u32 == number)
             .ok_or_else(|| Malformed(format!("kind {number} of records is not known to this version")))
@@ -155,6 +157,7 @@ pub(in crate::store) fn body(event: &record::Event) -> Vec<u8> {
         record::Event::TrustChanged(changed) => changed.to_bytes(),
         record::Event::VerdictsTold(told) => told.to_bytes(),
         record::Event::Corruption(corruption) => corruption.to_bytes(),
+        record::Event::Pruned(pruned) => pruned.to_bytes(),
     }
 }
 
@@ -165,6 +168,7 @@ pub(in crate::store) fn read_record(header: Header, body: &[u8]) -> Result<recor
         Kind::TrustChanged => record::Event::TrustChanged(Wire::from_bytes(body)?),
         Kind::VerdictsTold => record::Event::VerdictsTold(Wire::from_bytes(body)?),
         Kind::Corruption => record::Event::Corruption(Wire::from_bytes(body)?),
+        Kind::Pruned => record::Event::Pruned(Wire::from_bytes(body)?),
     };
     let record = record::Record {
         seq: header.seq,

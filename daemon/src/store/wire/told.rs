@@ -1,4 +1,4 @@
-//! Trust sets, verdicts told, corruption.
+//! Trust sets, verdicts told, corruption, pruning.
 
 use larder_core::verdict::{Code, Reason, State};
 use prost::Message;
@@ -137,5 +137,25 @@ impl Wire for record::Corruption {
 
     fn read(form: CorruptionForm) -> Result<Self, Malformed> {
         Ok(Self { digest: digest(&form.digest)?, corrupt: form.corrupt })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::store) struct PrunedForm {
+    #[prost(uint64, tag = "1")]
+    until: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    state: Vec<u8>,
+}
+
+impl Wire for record::Pruned {
+    type Form = PrunedForm;
+
+    fn form(&self) -> PrunedForm {
+        PrunedForm { until: self.until, state: digest_bytes(&self.state) }
+    }
+
+    fn read(form: PrunedForm) -> Result<Self, Malformed> {
+        Ok(Self { until: form.until, state: digest(&form.state)? })
     }
 }
