@@ -6,6 +6,7 @@
 pub mod added;
 pub mod artifacts;
 pub mod checks;
+pub mod content;
 pub mod corruption;
 pub mod history;
 mod offered;
