@@ -5,7 +5,10 @@
 mod arrows;
 mod bad_input;
 mod cli;
+mod content;
 mod endpoint;
+mod grpc_limits;
+mod grpc_tcp;
 mod judge_sample;
 mod kill;
 mod properties;

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod home;
 pub mod http;
 pub mod image;
+pub mod pki;
 pub mod registry;
 pub mod signer;
 pub mod trust;
