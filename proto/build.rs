@@ -1,7 +1,10 @@
 //! Compiles `larder/v1/*.proto` without `protoc`.
 
 use std::error::Error;
-use std::fs;
+use std::path::Path;
+use std::{env, fs};
+
+use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=larder");
@@ -14,6 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     files.sort();
     let descriptors = protox::compile(&files, ["."])?;
+    // What reflection shows, imports included.
+    let encoded = Path::new(&env::var("OUT_DIR")?).join("larder.v1.binpb");
+    fs::write(encoded, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The way to the daemon: a Unix socket, whose owner is checked, and the daemon behind it, started where none runs.
 
+pub(crate) mod remote;
+
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,12 +13,14 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use larder_proto::v1::artifacts_client::ArtifactsClient;
+use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
 use larder_proto::v1::signatures_client::SignaturesClient;
 use larder_proto::v1::sync_client::SyncClient;
 use larder_proto::v1::trust_client::TrustClient;
 use larder_proto::v1::verification_client::VerificationClient;
 use larder_proto::{CONNECTION_WINDOW, STREAM_WINDOW, place};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
@@ -24,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::error::{Error, words_of};
 use crate::launch;
 use crate::output::Output;
+use remote::Remote;
 
 /// The longest answer that is taken: a page of a thousand long names fits in many times over.
 const MAX_ANSWER: usize = 64 << 20;
@@ -73,6 +78,10 @@ impl Client {
         ArtifactsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
+    pub(crate) fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
     pub(crate) fn daemon(&self) -> DaemonClient<Channel> {
         DaemonClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
@@ -94,11 +103,15 @@ impl Client {
     }
 }
 
-/// Connects to the daemon of this environment; starts it where none runs, and says so.
+/// Connects to the daemon that `--address` names, or else to that of this environment, which is started where none
+/// runs; that is said.
 ///
 /// # Errors
-/// Fails where none runs and none can be started, or the socket is another user's.
+/// Fails where none runs and none can be started, the socket is another user's, or the other machine does not answer.
 pub(crate) async fn connect(output: &Output) -> Result<Client, Error> {
+    if let Some(remote) = Remote::chosen() {
+        return remote.connect().await;
+    }
     let place = Place::from_environment()?;
     match try_connect(&place.socket).await? {
         Some(client) => Ok(client),
@@ -111,10 +124,24 @@ pub(crate) async fn connect(output: &Output) -> Result<Client, Error> {
 /// # Errors
 /// Fails with `not-running` where none runs.
 pub(crate) async fn connect_to_running(place: &Place) -> Result<Client, Error> {
+    if let Some(remote) = Remote::chosen() {
+        return remote.connect().await;
+    }
     try_connect(&place.socket).await?.ok_or_else(|| {
         Error::new("not-running", format!("larderd is not running (nobody listens at {})", place.socket.display()))
             .hint("`larder daemon start` starts it, and so does any command that needs it")
     })
+}
+
+/// Connects again to the daemon that this run speaks to; `None` where it does not answer now.
+///
+/// # Errors
+/// Fails as [`try_connect`] does.
+pub(crate) async fn try_again(place: &Place) -> Result<Option<Client>, Error> {
+    match Remote::chosen() {
+        Some(remote) => Ok(remote.connect().await.ok()),
+        None => try_connect(&place.socket).await,
+    }
 }
 
 /// Connects to a socket; `None` where nobody listens.
@@ -140,15 +167,22 @@ pub(crate) async fn try_connect(socket: &Path) -> Result<Option<Client>, Error> 
     };
     let peer = stream.peer_cred().map_err(|error| Error::file(&format!("{}", socket.display()), &error))?;
     check_owner(socket, peer.uid(), rustix::process::geteuid().as_raw())?;
-    let endpoint = Endpoint::from_static("http://larder")
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    let connector = Connector(Arc::new(Mutex::new(Some(stream))));
-    match endpoint.connect_with_connector(connector).await {
+    match over(stream).await {
         Ok(channel) => Ok(Some(Client { channel, pid: peer.pid() })),
         // It went away between accepting and speaking.
         Err(_) => Ok(None),
     }
+}
+
+/// Speaks gRPC over a connection whose other end was checked.
+async fn over<S>(stream: S) -> Result<Channel, tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let endpoint = Endpoint::from_static("http://larder")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    endpoint.connect_with_connector(Connector(Arc::new(Mutex::new(Some(stream))))).await
 }
 
 /// Refuses a socket behind which another user listens: they would read what is asked and forge verdicts.
@@ -162,11 +196,10 @@ fn check_owner(socket: &Path, peer: u32, own: u32) -> Result<(), Error> {
 
 /// Hands out one connection that is made and checked already, and no second one: a channel that reconnected by itself
 /// would reach a daemon whose owner nobody checked.
-#[derive(Clone)]
-struct Connector(Arc<Mutex<Option<UnixStream>>>);
+struct Connector<S>(Arc<Mutex<Option<S>>>);
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<UnixStream>;
+impl<S: Send + 'static> Service<Uri> for Connector<S> {
+    type Response = TokioIo<S>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
 

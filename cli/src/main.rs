@@ -43,6 +43,8 @@ struct Arguments {
     /// Print what was asked of whom, too
     #[arg(short, long, global = true)]
     verbose: bool,
+    #[command(flatten)]
+    remote: connect::remote::RemoteArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,9 +66,10 @@ fn run(arguments: Arguments) -> Exit {
     };
     let output = Output::new(arguments.output, talk);
     let is_verify = arguments.command.is_verify();
+    let Arguments { command, remote, .. } = arguments;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(arguments.command.run(&output)),
+        Ok(runtime) => remote.choose().and_then(|()| runtime.block_on(command.run(&output))),
         Err(error) => Err(Error::file("larder cannot be set up", &error)),
     };
     let exit = match ended {

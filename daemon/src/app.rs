@@ -39,6 +39,7 @@ pub struct App {
     ctx: Ctx,
     process: Arc<Process>,
     peers: Listener,
+    grpc: Option<api::tls::Listener>,
     endpoint: Option<(TcpListener, registry::access::Access)>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -86,6 +87,10 @@ impl App {
         tasks.spawn(prune::follow(ctx.clone(), config.journal.keep, cancel.clone()));
         ready(&ctx).await;
         let peers = Listener::bind(&config.socket)?;
+        let grpc = match config.grpc {
+            Some(grpc) => Some(api::tls::Listener::bind(grpc).await?),
+            None => None,
+        };
         let endpoint = match config.endpoint.address {
             Some(address) => {
                 let listener = TcpListener::bind(address).await.with_context(|| {
@@ -101,12 +106,13 @@ impl App {
             home: config.home,
             socket: config.socket,
             endpoint: endpoint.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+            grpc: grpc.as_ref().map(api::tls::Listener::address).transpose()?,
             trust_folder: config.trust_folder,
             started,
             keep: config.journal.keep,
             recovered,
         };
-        Ok(Self { ctx, process: Arc::new(process), peers, endpoint, cancel, tasks })
+        Ok(Self { ctx, process: Arc::new(process), peers, grpc, endpoint, cancel, tasks })
     }
 
     /// Serves until a signal or a client stops it, then ends what is under way and writes a snapshot, within a bound:
@@ -115,10 +121,10 @@ impl App {
     /// # Errors
     /// Fails where a server fails, or the last snapshot cannot be written.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { ctx, process, peers, endpoint, cancel, tasks } = self;
+        let Self { ctx, process, peers, grpc, endpoint, cancel, tasks } = self;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tasks.spawn(api::serve(peers, ctx.clone(), Arc::clone(&process), cancel.clone()));
+        tasks.spawn(api::serve(peers, grpc, ctx.clone(), Arc::clone(&process), cancel.clone()));
         if let Some((listener, access)) = endpoint {
             tasks.spawn(registry::serve(listener, ctx.clone(), access, cancel.clone()));
         }

@@ -1,5 +1,7 @@
 //! `$LARDER_HOME/config.toml` and the environment, read once into a [`Config`]; nothing is opened by it.
 
+mod grpc;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -16,6 +18,7 @@ use toml::Spanned;
 
 use crate::store::{Keep, SEGMENT_BYTES};
 use crate::telemetry::log::{LogFormat, LogLevel};
+pub use grpc::{CertificateName, GrpcClient, GrpcConfig, Role};
 
 /// The file's name in the home.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -57,6 +60,8 @@ pub struct Config {
     pub trust_folder: PathBuf,
     /// The registries.
     pub registries: RegistriesConfig,
+    /// The API over TCP; `None` where it is on the socket only.
+    pub grpc: Option<GrpcConfig>,
     /// The journal.
     pub journal: JournalConfig,
     /// The log.
@@ -178,6 +183,7 @@ struct File {
     log: LogTable,
     journal: JournalTable,
     registry: BTreeMap<Spanned<String>, Spanned<RegistryConfig>>,
+    grpc: Option<grpc::Table>,
 }
 
 #[derive(Deserialize, Default)]
@@ -304,7 +310,9 @@ impl Config {
                 return Err(wrong(at, format!("the registry {:?} is there twice", name.get_ref())));
             }
         }
+        let grpc = file.grpc.map(|table| table.read(&home)).transpose().map_err(|(at, message)| wrong(at, message))?;
         Ok(Self {
+            grpc,
             endpoint: EndpointConfig { address, push_to, hosts },
             gate: file.gate,
             concurrency,
@@ -429,6 +437,17 @@ password_file = "secret"
 plain_http = false
 [registry."old.lan"]
 plain_http = true
+[grpc]
+address = "0.0.0.0:4471"
+cert_file = "grpc.crt"
+key_file = "/etc/larder/grpc.key"
+client_ca_file = "clients.crt"
+[[grpc.client]]
+uri = "spiffe://site/builder"
+role = "operator"
+[[grpc.client]]
+dns = "Scanner.site"
+role = "reader"
 "#,
         )
         .expect("good");
@@ -444,6 +463,12 @@ plain_http = true
         let robot = &registries["registry.example.org:5000"];
         assert_eq!(robot.password_file, Some(config.home.join("secret")));
         assert!(registries["old.lan"].plain_http);
+        let grpc = config.grpc.expect("the API over TCP");
+        assert_eq!((grpc.cert_file, grpc.key_file), (config.home.join("grpc.crt"), "/etc/larder/grpc.key".into()));
+        let builder = CertificateName::Uri("spiffe://site/builder".to_owned());
+        let scanner = CertificateName::Dns("scanner.site".to_owned());
+        let clients = [(builder, Role::Operator), (scanner, Role::Reader)];
+        assert_eq!(grpc.clients, clients.map(|(name, role)| GrpcClient { name, role }));
     }
 
     #[test]
@@ -462,6 +487,11 @@ plain_http = true
         for text in ["", "0.0.0.0:80", "10.0.0.1:80", "example.org:80", "127.0.0.1", "127.0.0.1:99999", "[::]:1"] {
             assert!(matches!(load_with("", Some(text)), Err(ConfigError::Endpoint(_))), "{text:?}");
         }
+    }
+
+    fn grpc(address: &str, client: &str) -> String {
+        let files = "cert_file = \"c\"\nkey_file = \"k\"\nclient_ca_file = \"a\"";
+        format!("[grpc]\n{address}\n{files}\n[[grpc.client]]\n{client}")
     }
 
     #[test]
@@ -488,6 +518,14 @@ plain_http = true
             ("[log]\nlevel = \"loud\"", 2, "loud"),
             ("[log]\nformat = \"xml\"", 2, "xml"),
             ("gate = ", 1, ""),
+            ("[grpc]\naddress = \"127.0.0.1:0\"", 1, "cert_file"),
+            (&grpc("address = \"example.org:1\"", ""), 2, "HOST:PORT"),
+            (&grpc("address = \"127.0.0.1:0\"", "uri = \"spiffe://x\""), 6, "role"),
+            (&grpc("address = \"127.0.0.1:0\"", "role = \"reader\""), 6, "one of uri"),
+            (&grpc("address = \"127.0.0.1:0\"", "uri = \"a:b\"\ndns = \"c\"\nrole = \"reader\""), 6, "one of uri"),
+            (&grpc("address = \"127.0.0.1:0\"", "dns = \"*.site\"\nrole = \"reader\""), 6, "wildcards"),
+            (&grpc("address = \"127.0.0.1:0\"", "key = \"12\"\nrole = \"reader\""), 6, "64"),
+            (&grpc("address = \"127.0.0.1:0\"", "dns = \"a\"\nrole = \"root\""), 8, "root"),
         ] {
             match load(text) {
                 Err(ConfigError::Line { line, message, .. }) => {

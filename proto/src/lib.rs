@@ -19,6 +19,9 @@ pub mod v1 {
     tonic::include_proto!("larder.v1");
 }
 
+/// The API as an encoded `google.protobuf.FileDescriptorSet`, its imports included: what reflection shows.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/larder.v1.binpb"));
+
 /// The `domain` of every `ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "larder";
 /// The size of a chunk of content in a stream.

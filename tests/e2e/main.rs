@@ -5,9 +5,12 @@
 mod arrows;
 mod bad_input;
 mod cli;
+mod content;
 mod endpoint;
 mod endpoint_clients;
 mod gate;
+mod grpc_limits;
+mod grpc_tcp;
 mod hostile_local;
 mod hostile_registry;
 mod judge_sample;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use larder_proto::v1::artifacts_client::ArtifactsClient;
+use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
 use larder_proto::v1::query_result::Result as QueryOutcome;
 use larder_proto::v1::signatures_client::SignaturesClient;
@@ -34,6 +35,11 @@ impl Client {
     /// The service `Artifacts`.
     pub fn artifacts(&self) -> ArtifactsClient<Channel> {
         ArtifactsClient::new(self.channel.clone())
+    }
+
+    /// The service `Content`.
+    pub fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone())
     }
 
     /// The service `Daemon`.

@@ -14,6 +14,7 @@ pub mod home;
 pub mod hostile;
 pub mod http;
 pub mod image;
+pub mod pki;
 pub mod raw;
 pub mod registry;
 pub mod signer;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use larder_proto::v1;
 use serde_json::{Value, json};
 
+use crate::connect::remote::Remote;
 use crate::connect::{Client, Place, connect_to_running, try_connect};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -74,6 +75,10 @@ enum Verb {
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     if matches!(arguments.verb, Verb::Detached) {
         return Err(launch::exec_detached());
+    }
+    if let Some(remote) = Remote::chosen().filter(|_| !matches!(arguments.verb, Verb::Status)) {
+        let message = format!("the daemon at {} is started and stopped on its own machine", remote.address());
+        return Err(Error::usage(message).hint("without --address and LARDER_ADDRESS, this machine's is meant"));
     }
     let place = Place::from_environment()?;
     match arguments.verb {

@@ -1,5 +1,6 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
+mod cat;
 mod daemon;
 mod explain;
 mod key;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Push(push::Arguments),
     Ls(ls::Arguments),
     Show(show::Arguments),
+    Cat(cat::Arguments),
     Status(status::Arguments),
     Explain(explain::Arguments),
     Verify(verify::Arguments),
@@ -62,6 +64,7 @@ impl Command {
             Self::Push(arguments) => push::run(arguments, output).await,
             Self::Ls(arguments) => ls::run(arguments, output).await,
             Self::Show(arguments) => show::run(arguments, output).await,
+            Self::Cat(arguments) => cat::run(arguments, output).await,
             Self::Status(arguments) => status::run(arguments, output).await,
             Self::Explain(arguments) => explain::run(arguments, output).await,
             Self::Verify(arguments) => verify::run(arguments, output).await,

@@ -11,7 +11,7 @@ use larder_proto::v1::watch_request;
 use serde_json::{Value, json};
 use tonic::Streaming;
 
-use crate::connect::{Client, Place, connect, try_connect};
+use crate::connect::{Client, Place, connect, try_again};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, json, state, text, time, words};
@@ -100,7 +100,7 @@ async fn follow(from: Option<From>, output: &Output) -> Result<Exit, Error> {
 
 async fn reconnect(place: &Place) -> Result<Client, Error> {
     loop {
-        if let Some(client) = try_connect(&place.socket).await? {
+        if let Some(client) = try_again(place).await? {
             return Ok(client);
         }
         tokio::time::sleep(LOOK_EVERY).await;

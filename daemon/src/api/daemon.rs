@@ -33,6 +33,7 @@ impl Daemon for Service {
             home: self.process.home.display().to_string(),
             socket: self.process.socket.display().to_string(),
             endpoint: self.process.endpoint.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+            grpc: self.process.grpc.map_or_else(|| "off".to_owned(), |address| address.to_string()),
             gate: gate_mode(status.gate).to_owned(),
             started: Some(timestamp(self.process.started)),
             seq: status.seq,

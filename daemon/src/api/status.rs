@@ -9,9 +9,13 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
+use crate::ops::content::{ReadError, WriteError};
 use crate::ops::pull::PullError;
 use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
+use crate::ops::receive::ReceiveError;
+use crate::ops::receive::role::RoleError;
+use crate::ops::serve::ServeError;
 use crate::ops::sign::SignError;
 use crate::ops::trust_edit::TrustEditError;
 use crate::ops::verify::VerifyError;
@@ -41,6 +45,15 @@ impl ApiError {
         Self { code: Code::Unavailable, reason, message: message.into(), hint: None, detail: None }
     }
 
+    pub(super) fn exhausted(reason: &'static str, message: impl Into<String>) -> Self {
+        let hint = Some("end some, or try again later".to_owned()).filter(|_| reason.starts_with("too-many"));
+        Self { code: Code::ResourceExhausted, reason, message: message.into(), hint, detail: None }
+    }
+
+    pub(super) fn not_found(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code: Code::NotFound, reason, message: message.into(), hint: None, detail: None }
+    }
+
     fn of(reason: &'static str, message: String, hint: Option<String>) -> Self {
         Self { code: code_of(reason), reason, message, hint, detail: None }
     }
@@ -53,6 +66,7 @@ fn code_of(reason: &str) -> Code {
         | "local-repository" | "not-a-subject" | "invalid-argument" | "unsupported-digest" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
+        "itself" | "refused-address" | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
         "left-out" | "trust-faulty" | "needs-consent" | "read-only" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
@@ -94,6 +108,76 @@ impl From<WatchError> for ApiError {
     fn from(error: WatchError) -> Self {
         let detail = error.oldest().map(|oldest| ("oldest_seq", oldest.to_string()));
         Self { detail, ..Self::of(error.reason(), error.to_string(), error.hint()) }
+    }
+}
+
+impl From<ServeError> for ApiError {
+    fn from(error: ServeError) -> Self {
+        let message = error.to_string();
+        let as_code = |code, reason| Self { code, reason, message: message.clone(), hint: None, detail: None };
+        match error {
+            ServeError::RepositoryUnknown(_) | ServeError::ManifestUnknown(_) | ServeError::BlobUnknown { .. } => {
+                as_code(Code::NotFound, "not-held")
+            }
+            ServeError::LeftOut(_) => as_code(Code::FailedPrecondition, "left-out"),
+            ServeError::Refused { .. } => as_code(Code::PermissionDenied, "not-accepted"),
+            ServeError::NotEvidence { .. } => as_code(Code::PermissionDenied, "held-back"),
+            ServeError::Pending { .. } => as_code(Code::Unavailable, "pending"),
+            ServeError::Store(error) => (*error).into(),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Serve(error) => error.into(),
+            ReadError::NotHeld(_) => Self::not_found("not-held", message),
+            ReadError::Corrupt(_) => Self { code: Code::DataLoss, ..Self::invalid("corrupt", message) },
+            ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        let message = error.to_string();
+        match error {
+            WriteError::Name => Self::invalid("invalid-name", message),
+            WriteError::Unknown(_) => Self::not_found("no-such-write", message),
+            WriteError::Busy(_) => Self { code: Code::Aborted, ..Self::invalid("busy", message) },
+            WriteError::TooMany => Self::exhausted("too-many-writes", message),
+            WriteError::WrongOffset { .. } => Self {
+                code: Code::OutOfRange,
+                hint: Some("STAT says where the write stands".to_owned()),
+                ..Self::invalid("wrong-offset", message)
+            },
+            WriteError::Length { .. } => Self::invalid("length-mismatch", message),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReceiveError> for ApiError {
+    fn from(error: ReceiveError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReceiveError::Manifest { .. } | ReceiveError::Length { .. } | ReceiveError::TooDeep(_) => {
+                Self::invalid("invalid-manifest", message)
+            }
+            ReceiveError::Role(RoleError::Foreign { .. }) => {
+                Self { code: Code::PermissionDenied, ..Self::invalid("not-writable", message) }
+            }
+            ReceiveError::NoSuchTag(_) => Self::not_found("not-held", message),
+            ReceiveError::Reserved(_) | ReceiveError::RegistrysTag(_) => {
+                Self { code: Code::PermissionDenied, ..Self::invalid("not-writable", message) }
+            }
+            ReceiveError::Missing { .. } => {
+                Self { code: Code::FailedPrecondition, ..Self::invalid("missing-content", message) }
+            }
+            ReceiveError::Store(error) => (*error).into(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::status::ApiError;
-use super::{actor, convert};
+use super::{actor, convert, stopping};
 use crate::ops::Ctx;
 use crate::ops::pull::{
     AttachedCounts, Keep, Looks, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, all_tags, pull,
@@ -99,11 +99,6 @@ impl Sync for Service {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
-}
-
-async fn stopping(events: &Events) {
-    // A client that has gone needs no answer.
-    let _ = events.send(Err(ApiError::unavailable("stopping", "larderd is stopping").into())).await;
 }
 
 fn options(request: &v1::PullRequest) -> Result<PullOptions, Status> {

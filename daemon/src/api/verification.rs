@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_proto::v1;
 use larder_proto::v1::verification_server::Verification;
 use larder_proto::v1::watch_request;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -25,10 +25,21 @@ const DEFAULT_PAGE: usize = 100;
 /// How many events may wait for a slow client.
 const EVENTS: usize = 256;
 
+/// How many watches may be open at once.
+const MAX_WATCHES: usize = 128;
+
 pub(super) struct Service {
-    pub(super) ctx: Ctx,
-    pub(super) process: Arc<Process>,
-    pub(super) cancel: CancellationToken,
+    ctx: Ctx,
+    process: Arc<Process>,
+    cancel: CancellationToken,
+    /// Each watch holds a position in the journal and two queues of events.
+    watches: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(super) fn new(ctx: Ctx, process: Arc<Process>, cancel: CancellationToken) -> Self {
+        Self { ctx, process, cancel, watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
 }
 
 #[tonic::async_trait]
@@ -108,10 +119,14 @@ impl Verification for Service {
             Some(watch_request::From::Start(_)) => WatchFrom::Start,
             Some(watch_request::From::After(seq)) => WatchFrom::After(seq),
         };
+        let Ok(place) = Arc::clone(&self.watches).try_acquire_owned() else {
+            return Err(ApiError::exhausted("too-many-watches", format!("{MAX_WATCHES} watches are open")).into());
+        };
         let (items, mut received) = mpsc::channel(EVENTS);
         let (events, stream) = mpsc::channel(EVENTS);
         let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
         self.ctx.tasks.spawn(async move {
+            let _place = place;
             let render = async {
                 while let Some(item) = received.recv().await {
                     if events.send(Ok(convert::watch_event(item))).await.is_err() {

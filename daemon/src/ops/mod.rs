@@ -7,6 +7,7 @@ pub mod added;
 pub mod artifacts;
 pub mod catalog;
 pub mod checks;
+pub mod content;
 pub mod corruption;
 pub mod history;
 pub mod metrics;

@@ -18,6 +18,8 @@ pub struct Process {
     pub socket: PathBuf,
     /// The endpoint's address; `None` where it is off.
     pub endpoint: Option<std::net::SocketAddr>,
+    /// Where the API is on TCP; `None` where it is on the socket only.
+    pub grpc: Option<std::net::SocketAddr>,
     /// The trust folder.
     pub trust_folder: PathBuf,
     /// When it was started.
