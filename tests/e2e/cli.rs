@@ -193,7 +193,7 @@ fn services_for_tools() {
     // Errors carry a stable reason.
     use larder_proto::v1::GetArtifactRequest;
     let world = World::start();
-    let request = GetArtifactRequest { reference: "registry.example.org/nothing:1".to_owned() };
+    let request = GetArtifactRequest { reference: "registry.example.org/nothing:1".to_owned(), config: false };
     let error = harness::block(world.daemon.client().artifacts().get_artifact(request)).expect_err("not held");
     assert_eq!(error.code(), tonic::Code::NotFound);
     assert!(String::from_utf8_lossy(error.details()).contains("not-held"), "ErrorInfo: {error:?}");

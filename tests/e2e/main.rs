@@ -15,6 +15,7 @@ mod rebuild;
 mod sign;
 mod status;
 mod store_faults;
+mod tags;
 mod trust;
 mod verify;
 mod watch;

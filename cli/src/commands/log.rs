@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::fit;
 use crate::output::{Output, json, state, text, time, words};
 
 /// How many entries a person sees unless they name a number.
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     }
     let (now, zone) = (Timestamp::now(), TimeZone::system());
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &reference, now, &zone)).collect();
-    output.data(&table(&rows).join("\n"))?;
+    output.data(&fit(&rows, output.columns()).join("\n"))?;
     if more && person {
         let command = match reference.as_str() {
             "" => format!("larder log -n {}", entries.len().saturating_mul(10)),
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn entries_in_lines() {
         let now = Timestamp::from_second(40_000).expect("a time");
-        let lines = |about: &str, what: What| table(&[row(&entry(what), about, now, &TimeZone::UTC)]).join("");
+        let lines = |about: &str, what: What| fit(&[row(&entry(what), about, now, &TimeZone::UTC)], None).join("");
         assert_eq!(
             lines("r/app:1.4", change()),
             "#88413  today 10:31  \u{1b}[32mverified  \u{1b}[0m  by release  because keys/release.pub added (by uid 1000, larder trust add)"

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::fit;
 use crate::output::{Output, json, state, text};
 
 /// How many lines a person sees unless they ask for all.
@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let person = output.is_read_by_a_person();
     let shown = if person && !arguments.all { TOLD } else { usize::MAX };
     let rows: Vec<Vec<String>> = artifacts.iter().take(shown).map(|one| row(one, person)).collect();
-    output.data(&table(&rows).join("\n"))?;
+    output.data(&fit(&rows, output.columns()).join("\n"))?;
     if artifacts.len() > rows.len() {
         let more = text::number((artifacts.len() - rows.len()) as u64);
         output.data(&format!("… {more} more: `larder ls --all`"))?;
@@ -115,6 +115,9 @@ mod tests {
             verdict: Some(v1::Verdict { state: v1::State::Unsigned.into(), ..v1::Verdict::default() }),
             ..v1::ArtifactSummary::default()
         };
-        assert_eq!(table(&[row(&artifact, false)]), ["docker.io/library/alpine:3.22  4bcff63911fc  3.6 MiB  unsigned"]);
+        assert_eq!(
+            fit(&[row(&artifact, false)], None),
+            ["docker.io/library/alpine:3.22  4bcff63911fc  3.6 MiB  unsigned"]
+        );
     }
 }

@@ -1,16 +1,22 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
+mod completion;
 mod daemon;
 mod explain;
+mod inspect;
 mod key;
 mod log;
 mod ls;
+mod man;
 mod pull;
 mod push;
 mod quickstart;
+mod rm;
 mod show;
 mod sign;
 mod status;
+mod tag;
+mod tree;
 mod trust;
 mod verify;
 mod watch;
@@ -32,6 +38,10 @@ pub(crate) enum Command {
     Push(push::Arguments),
     Ls(ls::Arguments),
     Show(show::Arguments),
+    Tree(tree::Arguments),
+    Inspect(inspect::Arguments),
+    Tag(tag::Arguments),
+    Rm(rm::Arguments),
     Status(status::Arguments),
     Explain(explain::Arguments),
     Verify(verify::Arguments),
@@ -42,6 +52,8 @@ pub(crate) enum Command {
     Sign(sign::Arguments),
     Daemon(daemon::Arguments),
     Quickstart(quickstart::Arguments),
+    Completion(completion::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -60,6 +72,10 @@ impl Command {
             Self::Push(arguments) => push::run(arguments, output).await,
             Self::Ls(arguments) => ls::run(arguments, output).await,
             Self::Show(arguments) => show::run(arguments, output).await,
+            Self::Tree(arguments) => tree::run(arguments, output).await,
+            Self::Inspect(arguments) => inspect::run(arguments, output).await,
+            Self::Tag(arguments) => tag::run(arguments, output).await,
+            Self::Rm(arguments) => rm::run(arguments, output).await,
             Self::Status(arguments) => status::run(arguments, output).await,
             Self::Explain(arguments) => explain::run(arguments, output).await,
             Self::Verify(arguments) => verify::run(arguments, output).await,
@@ -70,6 +86,8 @@ impl Command {
             Self::Sign(arguments) => sign::run(arguments, output).await,
             Self::Daemon(arguments) => daemon::run(arguments, output).await,
             Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
+            Self::Completion(arguments) => completion::run(&arguments, output),
+            Self::Man(arguments) => man::run(&arguments, output),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::key_file::MAX_FILE;
 use crate::output::effect::{self, Listing};
-use crate::output::table::table;
+use crate::output::table::section;
 use crate::output::{Output, json, state, text, time};
 use crate::prompt;
 
@@ -257,38 +257,31 @@ async fn list(output: &Output) -> Result<Exit, Error> {
         output.document(&to_json(&trust))?;
         return Ok(Exit::Done);
     }
-    output.data(&lines(&trust).join("\n"))?;
+    output.data(&lines(&trust, output.columns()).join("\n"))?;
     Ok(Exit::Done)
 }
 
-fn lines(trust: &v1::ListTrustResponse) -> Vec<String> {
+fn lines(trust: &v1::ListTrustResponse, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     let health = trust.health.clone().unwrap_or_default();
     let colour = if health.condition == "settled" { "" } else { state::WAITING };
     let end = if colour.is_empty() { "" } else { state::END };
     lines.push(format!("{}  {colour}{}{end}", health.folder, health.condition));
     lines.extend(health.faults.iter().map(|fault| format!("  {}: {}", fault.path, fault.message)));
-    section(&mut lines, "keys", trust.keys.iter().map(key_row).collect());
+    lines.extend(section("keys", &trust.keys.iter().map(key_row).collect::<Vec<_>>(), columns));
     let policies = trust.policies.iter().map(|policy| {
         vec![policy.name.clone(), policy.globs.join(", "), policy.mode.clone(), policy.authorities.join("; ")]
     });
-    section(&mut lines, "policies", policies.collect());
+    lines.extend(section("policies", &policies.collect::<Vec<_>>(), columns));
     for policy in &trust.policies {
         lines.extend(policy.warnings.iter().map(|warning| format!("  {}: {warning}", policy.name)));
     }
     let denials = trust.denials.iter().map(|one| vec![one.kind.clone(), one.what.clone(), one.reason.clone()]);
-    section(&mut lines, "denied", denials.collect());
+    lines.extend(section("denied", &denials.collect::<Vec<_>>(), columns));
     if trust.keys.is_empty() && trust.policies.is_empty() {
         lines.push("nobody is trusted yet: `larder trust add KEY.pub`".to_owned());
     }
     lines
-}
-
-fn section(lines: &mut Vec<String>, title: &str, rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        lines.push(title.to_owned());
-        lines.extend(table(&rows).iter().map(|row| format!("  {row}")));
-    }
 }
 
 fn key_row(key: &v1::Key) -> Vec<String> {
@@ -394,7 +387,7 @@ mod tests {
             v1::TrustHealth { condition: "settled".to_owned(), folder: "/h/trust".to_owned(), ..Default::default() };
         let trust = v1::ListTrustResponse { keys: vec![key], health: Some(health), ..Default::default() };
         assert_eq!(
-            lines(&trust),
+            lines(&trust, None),
             [
                 "/h/trust  settled",
                 "keys",

@@ -47,6 +47,18 @@ pub(crate) fn short(digest: &str) -> String {
     if matches!(algorithm, "sha256" | "") { hex } else { format!("{algorithm}:{hex}") }
 }
 
+/// Shortens a tag that holds a digest (`sha256-<hex>.sig`); others stay as they are.
+pub(crate) fn short_tag(tag: &str) -> String {
+    let (hex, ending) = match tag.split_once('-').filter(|(algorithm, _)| matches!(*algorithm, "sha256" | "sha512")) {
+        Some((_, rest)) => rest.split_once('.').unwrap_or((rest, "")),
+        None => return tag.to_owned(),
+    };
+    let algorithm = tag.split('-').next().unwrap_or_default();
+    let cut = if hex.chars().count() > SHORT { "…" } else { "" };
+    let dot = if ending.is_empty() { "" } else { "." };
+    format!("{algorithm}-{}{cut}{dot}{ending}", short(hex))
+}
+
 /// Names a subject: by its first tag, else by its digest, both as one would type them; the digest is short.
 pub(crate) fn subject(repository: &str, tags: &[String], digest: &str) -> String {
     match tags {
@@ -102,6 +114,9 @@ mod tests {
         assert_eq!(short("sha256:4bcff63911fcb4448bd4fdacec207030"), "4bcff63911fc");
         assert_eq!(short("sha512:0123456789abcdef"), "sha512:0123456789ab");
         assert_eq!(short(""), "");
+        assert_eq!(short_tag("sha256-4bcff63911fcb444.sig"), "sha256-4bcff63911fc….sig");
+        assert_eq!(short_tag("sha256-4bcff63911fcb444"), "sha256-4bcff63911fc…");
+        assert_eq!(short_tag("sha-1.4"), "sha-1.4");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::ops::pull::PullError;
 use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
 use crate::ops::sign::SignError;
+use crate::ops::tags::{TagError, UntagError};
 use crate::ops::trust_edit::TrustEditError;
 use crate::ops::verify::VerifyError;
 use crate::ops::watch::WatchError;
@@ -48,10 +49,11 @@ impl ApiError {
 fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
-        | "local-repository" | "not-a-subject" | "invalid-argument" | "unsupported-digest" => Code::InvalidArgument,
+        | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
+        | "unsupported-digest" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
-        "left-out" | "trust-faulty" | "needs-consent" | "read-only" => Code::FailedPrecondition,
+        "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }
@@ -89,7 +91,9 @@ from_story!(
     PushError,
     QueryError,
     SignError,
+    TagError,
     TrustEditError,
+    UntagError,
     VerifyError,
     WatchError,
     RemoteError,

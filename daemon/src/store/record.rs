@@ -90,7 +90,7 @@ pub enum Event {
 /// An operation: everything appears together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// pull, push, receive (at the endpoint), sign.
+    /// pull, push, receive (at the endpoint), sign, tag, untag.
     pub kind: OperationKind,
     /// The reference as asked for.
     pub reference: String,
@@ -111,6 +111,10 @@ pub enum OperationKind {
     Receive,
     /// Signed by a client.
     Sign,
+    /// Named by a client.
+    Tag,
+    /// Lost a name, by a client.
+    Untag,
 }
 
 /// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.
