@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let tree = of_judgement(&root, output.is_read_by_a_person());
     output.data(&draw(&tree, output.columns()).join("\n"))?;
     if let Some(remedy) = words::remedy(&verdict) {
-        output.say(&format!("hint: {remedy}"));
+        output.say(&format!("  hint: {remedy}"));
     }
     Ok(Exit::Done)
 }

@@ -29,8 +29,12 @@ pub(crate) struct Arguments {
     #[arg(value_name = "REF")]
     reference: Option<String>,
     /// How many entries [default: 20 on a terminal, else all]
-    #[arg(short = 'n', value_name = "N")]
+    #[arg(short = 'n', value_name = "N", value_parser = count)]
     number: Option<usize>,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "it is a number of entries".to_owned())
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
@@ -62,7 +66,10 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         return Ok(Exit::Done);
     }
     if entries.is_empty() {
-        output.say("nothing is on record about it");
+        output.say(&match reference.as_str() {
+            "" => "nothing is on record yet".to_owned(),
+            reference => format!("nothing is on record about {reference}"),
+        });
         return Ok(Exit::Done);
     }
     let (now, zone) = (Timestamp::now(), TimeZone::system());
@@ -113,7 +120,7 @@ fn row(entry: &v1::HistoryEntry, about: &str, now: Timestamp, zone: &TimeZone) -
         }
         None => ("?".to_owned(), "something that this larder does not know; it is older than larderd".to_owned()),
     };
-    vec![format!("#{}", entry.seq), when, what, rest]
+    vec![format!("#{}", entry.seq), when, what, text::short_digests(&rest)]
 }
 
 /// Names who did it; what larderd does by itself has a cause that says enough.

@@ -38,13 +38,17 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     if let Some(repository) = arguments.remote {
         return list_remote(&client, repository, output).await;
     }
-    let artifacts = list(&client, &arguments.filter.unwrap_or_default(), false).await?;
+    let filter = arguments.filter.unwrap_or_default();
+    let artifacts = list(&client, &filter, false).await?;
     if output.is_json() {
         output.document(&artifacts.iter().map(json::summary).collect())?;
         return Ok(Exit::Done);
     }
     if artifacts.is_empty() {
-        output.say("nothing is held that fits; `larder pull REF` brings something");
+        output.say(&match filter.as_str() {
+            "" => "nothing is held yet; `larder pull REF` brings something".to_owned(),
+            filter => format!("nothing that is held fits {}; `larder ls` lists everything", text::quoted(filter)),
+        });
         return Ok(Exit::Done);
     }
     let person = output.is_read_by_a_person();

@@ -50,7 +50,7 @@ fn write(folder: &Path) -> Result<Vec<String>, (PathBuf, io::Error)> {
     // Names, usage and global options reach the verbs only when it is built.
     command.build();
     let mut pages = Vec::new();
-    collect(command, "larder", &mut pages);
+    collect(&command, "larder", &mut pages);
     let mut names = Vec::new();
     for (name, page) in pages {
         let name = format!("{name}.1");
@@ -61,14 +61,14 @@ fn write(folder: &Path) -> Result<Vec<String>, (PathBuf, io::Error)> {
     Ok(names)
 }
 
-fn collect(command: Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) {
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        collect(verb.clone(), &format!("{name}-{}", verb.get_name()), pages);
-    }
+fn collect(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) {
     let mut page = Vec::new();
     // Into memory nothing fails to be written.
-    if Man::new(command).render(&mut page).is_ok() {
-        pages.insert(0, (name.to_owned(), page));
+    if Man::new(command.clone()).render(&mut page).is_ok() {
+        pages.push((name.to_owned(), page));
+    }
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        collect(verb, &format!("{name}-{}", verb.get_name()), pages);
     }
 }
 

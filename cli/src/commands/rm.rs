@@ -33,27 +33,32 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         output.document(&to_json(&removed, arguments.dry_run))?;
         return Ok(Exit::Done);
     }
-    for line in removed.removed.iter().flat_map(|one| lines(one, arguments.dry_run)) {
-        output.say(&line);
+    for one in &removed.removed {
+        output.data(&line(one, arguments.dry_run))?;
+        if !arguments.dry_run {
+            output.say(&back(one));
+        }
     }
     if arguments.dry_run {
-        output.say("nothing was changed");
+        output.data("nothing was changed")?;
     }
     Ok(Exit::Done)
 }
 
-fn lines(one: &v1::RemovedTag, dry_run: bool) -> Vec<String> {
+fn line(one: &v1::RemovedTag, dry_run: bool) -> String {
     let name = format!("{}:{}", one.repository, one.tag);
     let digest = text::short(&one.digest);
     let stays = match one.other_tags.as_slice() {
         [] => format!("{digest} stays, without a tag"),
         tags => format!("{digest} is still {}", tags.join(", ")),
     };
-    if dry_run {
-        return vec![format!("would remove {name}  ({stays})")];
-    }
-    let back = format!("larder tag {}@{} {name}", one.repository, one.digest);
-    vec![format!("removed {name}  ({stays})"), format!("  back again: `{back}`")]
+    let verb = if dry_run { "would remove" } else { "removed" };
+    format!("{verb} {name}  ({stays})")
+}
+
+fn back(one: &v1::RemovedTag) -> String {
+    let v1::RemovedTag { repository, tag, digest, .. } = one;
+    format!("  to put it back: `larder tag {repository}@{digest} {repository}:{tag}`")
 }
 
 fn to_json(removed: &v1::RemoveTagsResponse, dry_run: bool) -> Value {
@@ -84,14 +89,9 @@ mod tests {
             digest: "sha256:6f1c0e2b9d77aa".to_owned(),
             other_tags: vec![],
         };
-        assert_eq!(
-            lines(&one, false),
-            [
-                "removed r.io/app:1.3  (6f1c0e2b9d77 stays, without a tag)",
-                "  back again: `larder tag r.io/app@sha256:6f1c0e2b9d77aa r.io/app:1.3`",
-            ]
-        );
+        assert_eq!(line(&one, false), "removed r.io/app:1.3  (6f1c0e2b9d77 stays, without a tag)");
+        assert_eq!(back(&one), "  to put it back: `larder tag r.io/app@sha256:6f1c0e2b9d77aa r.io/app:1.3`");
         one.other_tags = vec!["1".to_owned(), "stable".to_owned()];
-        assert_eq!(lines(&one, true), ["would remove r.io/app:1.3  (6f1c0e2b9d77 is still 1, stable)"]);
+        assert_eq!(line(&one, true), "would remove r.io/app:1.3  (6f1c0e2b9d77 is still 1, stable)");
     }
 }

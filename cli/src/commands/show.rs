@@ -134,7 +134,7 @@ fn attached(one: &v1::Attached, for_a_person: bool) -> Vec<String> {
         one.kind.clone(),
         text::short(&descriptor.digest),
         text::bytes(descriptor.size),
-        one.found_at.clone(),
+        text::short_digests(&one.found_at),
         signatures,
         judged.unwrap_or_default(),
     ]

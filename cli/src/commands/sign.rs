@@ -27,7 +27,7 @@ const PAYLOAD_TYPE: &str = "cosign container image signature";
 #[command(after_help = "Examples:
   larder sign --key cosign.key registry.example.org/store/app:1.4
   larder sign --key cosign.key -a env=prod -a team=store localhost/team/app:dev
-  larder push registry.example.org/store/app:1.4      # carries the signature along")]
+  larder push registry.example.org/store/app:1.4    # carries the signature along")]
 pub(crate) struct Arguments {
     /// What to sign
     #[arg(value_name = "REF")]
@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let subject = format!("{}@{}", prepared.repository, text::short(&prepared.digest));
     let key = text::short(&id);
     output.say(&if attached.added {
-        format!("signed {subject} with key {key}; the signature is at {}", text::short_tag(&attached.tag))
+        format!("signed {subject} with key {key}; the signature is at {}", text::short_digests(&attached.tag))
     } else {
         format!("{subject} had this signature by key {key} already; nothing was changed")
     });

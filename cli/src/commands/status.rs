@@ -21,14 +21,13 @@ const MOST: u32 = 1000;
 
 /// Say what is accepted and what is not
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 accepted, 3 not accepted, 4 pending; without REF, 3 where anything that is held is rejected.
+#[command(after_help = "Exit codes: 0 accepted, 3 not accepted, 4 pending; without REF, 3 where anything \
+that is held is rejected.
 
 Examples:
   larder status
   larder status --not-accepted
-  larder status registry.example.org/store/app:1.4 --output json"
-)]
+  larder status registry.example.org/store/app:1.4 --output json")]
 pub(crate) struct Arguments {
     /// Something that is held here
     #[arg(value_name = "REF")]

@@ -18,7 +18,7 @@ use crate::output::{Output, json, text};
 #[command(after_help = "Examples:
   larder tag registry.example.org/store/app:1.4 localhost/team/app:dev
   larder tag localhost/team/app:dev localhost/team/app:stable
-  larder tag registry.example.org/store/app@sha256:… registry.example.org/store/app:1.4   # undoes `larder rm`")]
+  larder tag quay.io/store/app@sha256:… quay.io/store/app:1.4    # undoes `larder rm`")]
 pub(crate) struct Arguments {
     /// Something that is held here
     #[arg(value_name = "SRC")]
@@ -43,22 +43,32 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         }))?;
         return Ok(Exit::Done);
     }
-    lines(&tagged).iter().for_each(|line| output.say(line));
+    output.data(&line(&tagged))?;
+    if let Some(before) = before(&tagged) {
+        output.say(&before);
+    }
     Ok(Exit::Done)
 }
 
-fn lines(tagged: &v1::SetTagResponse) -> Vec<String> {
+fn line(tagged: &v1::SetTagResponse) -> String {
     let name = format!("{}:{}", tagged.repository, tagged.tag);
     let digest = text::short(&tagged.digest);
     if tagged.seq == 0 {
-        return vec![format!("{name} names {digest} already; nothing was changed")];
+        return format!("{name} names {digest} already; nothing was changed");
     }
-    let mut lines = vec![format!("{name} → {digest}")];
-    if !tagged.old.is_empty() && tagged.old != tagged.digest {
-        let old = text::short(&tagged.old);
-        lines.push(format!("  it named {old} before: `larder tag {}@{} {name}`", tagged.repository, tagged.old));
+    format!("{name} → {digest}")
+}
+
+/// Says what a tag named that moved, and how it names that again.
+fn before(tagged: &v1::SetTagResponse) -> Option<String> {
+    let v1::SetTagResponse { repository, tag, digest, old, .. } = tagged;
+    if old.is_empty() || old == digest {
+        return None;
     }
-    lines
+    Some(format!(
+        "  it named {} before; to put it back: `larder tag {repository}@{old} {repository}:{tag}`",
+        text::short(old)
+    ))
 }
 
 #[cfg(test)]
@@ -75,14 +85,12 @@ mod tests {
             seq: 7,
             verdict: None,
         };
-        assert_eq!(
-            lines(&tagged),
-            [
-                "localhost/team/app:dev → 6f1c0e2b9d77",
-                "  it named 4bcff63911fc before: `larder tag localhost/team/app@sha256:4bcff63911fcb4 localhost/team/app:dev`",
-            ]
-        );
+        assert_eq!(line(&tagged), "localhost/team/app:dev → 6f1c0e2b9d77");
+        let back = "`larder tag localhost/team/app@sha256:4bcff63911fcb4 localhost/team/app:dev`";
+        assert_eq!(before(&tagged), Some(format!("  it named 4bcff63911fc before; to put it back: {back}")));
         tagged.seq = 0;
-        assert_eq!(lines(&tagged), ["localhost/team/app:dev names 6f1c0e2b9d77 already; nothing was changed"]);
+        assert_eq!(line(&tagged), "localhost/team/app:dev names 6f1c0e2b9d77 already; nothing was changed");
+        tagged.old.clear();
+        assert_eq!(before(&tagged), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::output::{Output, json, state, text};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   larder tree docker.io/library/alpine:3.22
-  larder tree registry.example.org/store/app:1.4 --output json | jq '.root.attached[].digest'")]
+  larder tree registry.example.org/store/app:1.4 --output json | jq .root.attached")]
 pub(crate) struct Arguments {
     /// Something that is held here
     #[arg(value_name = "REF")]
@@ -60,7 +60,8 @@ fn branch(node: &v1::TreeNode, for_a_person: bool) -> Branch {
     let digest = text::short(&descriptor.digest);
     let platform = descriptor.platform.as_ref().map(json::platform_name).filter(|name| name != "unknown/unknown");
     let is_leaf = matches!(node.kind.as_str(), "config" | "layer");
-    let mut left = vec![format!("{:<6}", platform.as_ref().unwrap_or(&node.kind)), digest];
+    let named = platform.as_ref().unwrap_or(&node.kind);
+    let mut left = vec![if is_leaf { format!("{named:<6}") } else { named.clone() }, digest];
     if is_leaf {
         left.push(text::bytes(descriptor.size));
     } else if node.kind == "other" || node.kind == "artifact" {
@@ -78,24 +79,13 @@ fn branch(node: &v1::TreeNode, for_a_person: bool) -> Branch {
     }
     if let Some((first, more)) = node.found_at.split_first() {
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-        right.push(format!("at {}{more}", place(first)));
+        right.push(format!("at {}{more}", text::short_digests(first)));
     }
     let attached = node.attached.iter().chain(&node.successors);
     Branch {
         left: left.join("  ").trim_end().to_owned(),
         right: right.join("  "),
         children: attached.map(|child| branch(child, for_a_person)).collect(),
-    }
-}
-
-/// Shortens the digest in a place: `repository@digest`, or a tag that holds one.
-fn place(place: &str) -> String {
-    match place.split_once('@') {
-        Some((repository, digest)) => format!("{repository}@{}", text::short(digest)),
-        None => match place.rsplit_once(':') {
-            Some((repository, tag)) => format!("{repository}:{}", text::short_tag(tag)),
-            None => place.to_owned(),
-        },
     }
 }
 
@@ -145,7 +135,7 @@ mod tests {
         assert_eq!(
             draw(&branch(&root, false), None),
             [
-                "index   4bcff63911fc              verified",
+                "index  4bcff63911fc               verified",
                 "├─ signature  41d0  2 signatures  at r.io/app:sha256-4bcff63911fc….sig and 1 more",
                 "├─ layer   aa  1.0 KiB",
                 "└─ linux/arm64  bb                left out",

@@ -207,7 +207,21 @@ async fn remove(arguments: Remove, output: &Output) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// Refuses a reference where a glob over repositories is meant: a policy for a tag matches nothing, silently.
+fn of_repositories(glob: &str) -> Result<(), Error> {
+    let begins = glob.rfind('/').map_or(0, |slash| slash + 1);
+    match glob.get(begins..).and_then(|last| last.find(':')) {
+        Some(colon) if !glob.contains('@') => {
+            let repository = glob.get(..begins + colon).unwrap_or_default();
+            Err(Error::usage(format!("{glob} names a tag; policies are for repositories, or for one digest of them"))
+                .hint(format!("`larder trust allow {}`; nothing was changed", text::quoted(repository))))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn allow(arguments: Allow, output: &Output) -> Result<Exit, Error> {
+    of_repositories(&arguments.glob)?;
     let client = connect(output).await?;
     let request = v1::AllowRequest { glob: arguments.glob.clone(), dry_run: arguments.dry_run, consent: arguments.yes };
     let allowed = match client.trust().allow(request.clone()).await.map_err(Error::from) {
@@ -246,7 +260,12 @@ async fn allow(arguments: Allow, output: &Output) -> Result<Exit, Error> {
 async fn asked(client: &Client, request: v1::AllowRequest, listing: Listing, output: &Output) -> Result<bool, Error> {
     let request = v1::AllowRequest { dry_run: true, ..request };
     let would = client.trust().allow(request.clone()).await?.into_inner();
-    effect::write(output, &format!("allowing {} unsigned", request.glob), &would.effect.unwrap_or_default(), listing)?;
+    effect::preview(
+        output,
+        &format!("allowing {} unsigned", request.glob),
+        &would.effect.unwrap_or_default(),
+        listing,
+    )?;
     prompt::confirmed("Something that is revoked or untrusted would become accepted. Do it?")
 }
 
@@ -349,6 +368,18 @@ mod tests {
         for odd in [".pub", "a b.pub", "-x.pub", "é.pub", "/"] {
             assert_eq!(default_name(Path::new(odd)).expect_err("no name").exit(), Exit::Usage, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_tag_is_no_glob_over_repositories() {
+        for glob in ["docker.io/library/**", "registry:5000/app", "r.io/app@sha256:00", "**"] {
+            assert!(of_repositories(glob).is_ok(), "{glob}");
+        }
+        let Err(Error::Told(told)) = of_repositories("registry:5000/app:1.4") else { panic!("a tag") };
+        assert_eq!(
+            (told.exit, told.hint.as_deref()),
+            (Exit::Usage, Some("`larder trust allow registry:5000/app`; nothing was changed"))
+        );
     }
 
     #[test]

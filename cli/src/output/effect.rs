@@ -11,6 +11,9 @@ use crate::error::Error;
 /// How many changes a person sees unless they ask for all.
 const TOLD: usize = 10;
 
+/// Ends what only would change.
+const UNCHANGED: &str = "nothing was changed";
+
 /// Whether all changes are listed, or the first few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -27,6 +30,18 @@ pub(crate) enum Listing {
 pub(crate) fn write(output: &Output, edit: &str, effect: &Effect, listing: Listing) -> Result<(), Error> {
     let cut = if listing == Listing::Cut && output.is_read_by_a_person() { TOLD } else { usize::MAX };
     output.data(&lines(edit, effect, cut, output.columns()).join("\n"))
+}
+
+/// Writes what would change, before a question.
+///
+/// # Errors
+/// Fails where stdout cannot be written.
+pub(crate) fn preview(output: &Output, edit: &str, effect: &Effect, listing: Listing) -> Result<(), Error> {
+    let cut = if listing == Listing::Cut && output.is_read_by_a_person() { TOLD } else { usize::MAX };
+    let mut lines = lines(edit, effect, cut, output.columns());
+    // That nothing was changed goes without saying while it is asked.
+    lines.pop_if(|line| line == UNCHANGED);
+    output.data(&lines.join("\n"))
 }
 
 fn lines(edit: &str, effect: &Effect, cut: usize, columns: Option<usize>) -> Vec<String> {
@@ -54,7 +69,7 @@ fn lines(edit: &str, effect: &Effect, cut: usize, columns: Option<usize>) -> Vec
         lines.push(format!("  … {} more; the first {} are listed", text::number(more), text::number(shown)));
     }
     if !effect.applied {
-        lines.push("nothing was changed".to_owned());
+        lines.push(UNCHANGED.to_owned());
     }
     lines
 }

@@ -47,16 +47,31 @@ pub(crate) fn short(digest: &str) -> String {
     if matches!(algorithm, "sha256" | "") { hex } else { format!("{algorithm}:{hex}") }
 }
 
-/// Shortens a tag that holds a digest (`sha256-<hex>.sig`); others stay as they are.
-pub(crate) fn short_tag(tag: &str) -> String {
-    let (hex, ending) = match tag.split_once('-').filter(|(algorithm, _)| matches!(*algorithm, "sha256" | "sha512")) {
-        Some((_, rest)) => rest.split_once('.').unwrap_or((rest, "")),
-        None => return tag.to_owned(),
-    };
-    let algorithm = tag.split('-').next().unwrap_or_default();
-    let cut = if hex.chars().count() > SHORT { "…" } else { "" };
-    let dot = if ending.is_empty() { "" } else { "." };
-    format!("{algorithm}-{}{cut}{dot}{ending}", short(hex))
+/// Shortens every whole digest in a text: `sha256:<hex>`, and `sha256-<hex>` in tags that hold one.
+pub(crate) fn short_digests(text: &str) -> String {
+    /// The hex digits of the shortest digest.
+    const WHOLE: usize = 64;
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begins) = rest.find("sha256").into_iter().chain(rest.find("sha512")).min() {
+        let (before, found) = rest.split_at(begins);
+        written.push_str(before);
+        let (name, behind) = found.split_at("sha256".len());
+        let digits = behind.bytes().skip(1).take_while(u8::is_ascii_hexdigit).count();
+        let hex = behind.get(1..=digits).filter(|hex| hex.len() >= WHOLE);
+        match (behind.as_bytes().first(), hex) {
+            (Some(b':'), Some(hex)) => written.push_str(&short(&format!("{name}:{hex}"))),
+            (Some(b'-'), Some(hex)) => written.push_str(&format!("{name}-{}…", short(hex))),
+            _ => {
+                written.push_str(name);
+                rest = behind;
+                continue;
+            }
+        }
+        rest = behind.get(digits + 1..).unwrap_or_default();
+    }
+    written.push_str(rest);
+    written
 }
 
 /// Names a subject: by its first tag, else by its digest, both as one would type them; the digest is short.
@@ -114,9 +129,18 @@ mod tests {
         assert_eq!(short("sha256:4bcff63911fcb4448bd4fdacec207030"), "4bcff63911fc");
         assert_eq!(short("sha512:0123456789abcdef"), "sha512:0123456789ab");
         assert_eq!(short(""), "");
-        assert_eq!(short_tag("sha256-4bcff63911fcb444.sig"), "sha256-4bcff63911fc….sig");
-        assert_eq!(short_tag("sha256-4bcff63911fcb444"), "sha256-4bcff63911fc…");
-        assert_eq!(short_tag("sha-1.4"), "sha-1.4");
+        let hex = "4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1";
+        assert_eq!(
+            short_digests(&format!("r/a:sha256-{hex}.sig was signed")),
+            "r/a:sha256-4bcff63911fc….sig was signed"
+        );
+        assert_eq!(
+            short_digests(&format!("r/a@sha256:{hex}: and r/b@sha512:{hex}{hex}")),
+            "r/a@4bcff63911fc: and r/b@sha512:4bcff63911fc"
+        );
+        for plain in ["sha256", "sha256:", "a sha256-1.4 sha512:abcé", ""] {
+            assert_eq!(short_digests(plain), plain);
+        }
     }
 
     #[test]

@@ -33,8 +33,10 @@ impl Artifacts for Service {
         request: Request<v1::ListArtifactsRequest>,
     ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
         let request = request.into_inner();
-        let filter =
-            artifacts::filter(&request.filter).map_err(|error| ApiError::invalid("invalid-glob", error.to_string()))?;
+        let filter = artifacts::filter(&request.filter).map_err(|error| {
+            ApiError::invalid("invalid-glob", error.to_string())
+                .hint("as in 'ghcr.io/team/**'; `*` stays within one part of the name, `**` does not")
+        })?;
         let limit = match request.page_size as usize {
             0 => DEFAULT_PAGE,
             size => size.min(MAX_PAGE),
@@ -95,7 +97,7 @@ impl Artifacts for Service {
     }
 
     async fn set_tag(&self, request: Request<v1::SetTagRequest>) -> Result<Response<v1::SetTagResponse>, Status> {
-        let actor = actor(&request, "larder tag");
+        let actor = actor(&request, "tag");
         let request = request.into_inner();
         let source = request.source.parse().map_err(ApiError::from)?;
         let target: Reference = request.target.parse().map_err(ApiError::from)?;
@@ -114,7 +116,7 @@ impl Artifacts for Service {
         &self,
         request: Request<v1::RemoveTagsRequest>,
     ) -> Result<Response<v1::RemoveTagsResponse>, Status> {
-        let actor = actor(&request, "larder rm");
+        let actor = actor(&request, "rm");
         let request = request.into_inner();
         if request.references.is_empty() || request.references.len() > MAX_REMOVED {
             let message = format!("{} references; 1 to {MAX_REMOVED} go in one request", request.references.len());

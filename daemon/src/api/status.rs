@@ -40,6 +40,10 @@ impl ApiError {
         Self { code: Code::Unavailable, reason, message: message.into(), hint: None }
     }
 
+    pub(super) fn hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..self }
+    }
+
     fn of(reason: &'static str, message: String, hint: Option<String>) -> Self {
         Self { code: code_of(reason), reason, message, hint }
     }
@@ -102,7 +106,7 @@ from_story!(
 
 impl From<ReferenceError> for ApiError {
     fn from(error: ReferenceError) -> Self {
-        Self::invalid("invalid-reference", error.to_string())
+        Self { hint: error.hint().map(str::to_owned), ..Self::invalid("invalid-reference", error.to_string()) }
     }
 }
 

@@ -199,7 +199,8 @@ impl Along<'_> {
             self.add(
                 ManifestAdded { subject: Some(role), attached: None, signatures: Vec::new(), uncounted: 0, ..row },
                 asked,
-            )?;
+            )
+            .await?;
         }
         // Found from the root down; committed from the leaves up.
         self.manifests.reverse();
@@ -222,20 +223,35 @@ impl Along<'_> {
                         self.tags.insert(tag.clone(), row.digest);
                     }
                     wave.push(row.digest);
-                    self.add(ManifestAdded { subject: None, ..row }, asked)?;
+                    self.add(ManifestAdded { subject: None, ..row }, asked).await?;
                 }
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, row: ManifestAdded, asked: &str) -> Result<(), TagError> {
+    /// Adds a row as one of the other repository, unless that has it already.
+    async fn add(&mut self, row: ManifestAdded, asked: &str) -> Result<(), TagError> {
+        let known = self.ctx.store.manifest_row(self.to, row.digest).await?;
+        if known.is_some_and(|known| says_all(&known, &row)) {
+            return Ok(());
+        }
         if self.manifests.len() >= MAX_MANIFESTS {
             return Err(TagError::TooLarge(asked.to_owned()));
         }
         self.manifests.push(ManifestAdded { repository: self.to.clone(), ..row });
         Ok(())
     }
+}
+
+/// Says whether what is known of a manifest in a repository is all that a row says: its role, what it is attached to, its
+/// signatures, and that no less of it is held.
+fn says_all(known: &ManifestAdded, row: &ManifestAdded) -> bool {
+    let role = row.subject.is_none() || known.subject == row.subject || known.subject == Some(SubjectRole::Root);
+    let subject_of = |row: &ManifestAdded| row.attached.as_ref().map(|attached| attached.subject);
+    let attached = row.attached.is_none() || subject_of(known) == subject_of(row);
+    let signatures = row.signatures.iter().all(|new| known.signatures.iter().any(|one| one.id == new.id));
+    role && attached && signatures && known.left_out.iter().all(|digest| row.left_out.contains(digest))
 }
 
 /// A tag that was removed, or would be.
