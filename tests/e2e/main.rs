@@ -5,6 +5,7 @@
 mod arrows;
 mod bad_input;
 mod cli;
+mod cli_snapshots;
 mod endpoint;
 mod judge_sample;
 mod kill;
@@ -16,6 +17,7 @@ mod sign;
 mod status;
 mod store_faults;
 mod tags;
+mod terminal;
 mod trust;
 mod verify;
 mod watch;

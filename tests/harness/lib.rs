@@ -15,6 +15,8 @@ pub mod http;
 pub mod image;
 pub mod registry;
 pub mod signer;
+pub mod terminal;
+pub mod transcript;
 pub mod trust;
 pub mod watch;
 
@@ -31,6 +33,7 @@ pub use http::Http;
 pub use image::{Content, Image, Index};
 pub use registry::FakeRegistry;
 pub use signer::Signer;
+pub use terminal::Terminal;
 pub use trust::TrustFolder;
 pub use watch::Watch;
 
