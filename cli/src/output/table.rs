@@ -1,14 +1,14 @@
 //! Columns.
 
-use super::wrap::hanging;
+use super::wrap::{hanging, wrap};
 
 /// The space between two columns.
 const GAP: usize = 2;
 /// What the last column gets at least, where a row is wider than the terminal; with less, it goes beneath.
 const LAST: usize = 24;
-/// The narrowest column.
-const NARROWEST: usize = 6;
-/// How far a last cell that goes beneath is indented.
+/// The narrowest that a wide column may become; a terminal with less room gets lines of words.
+const NARROWEST: usize = 16;
+/// How far what goes beneath is indented.
 const BENEATH: usize = 4;
 
 /// Lays out rows in columns, two spaces apart, each as wide as its widest cell; the last is not filled up.
@@ -34,11 +34,14 @@ pub(crate) fn fit(rows: &[Vec<String>], columns: Option<usize>) -> Vec<String> {
         return whole;
     }
     let mut widths = widths(rows);
-    let last = widths.pop().unwrap_or_default().min(LAST);
+    let last = widths.pop().unwrap_or_default().min(LAST.max(columns * 2 / 5));
     let taken = |widths: &[usize], cap: usize| widths.iter().map(|width| width.min(&cap) + GAP).sum::<usize>();
     let mut cap = widths.iter().copied().max().unwrap_or_default();
     while cap > NARROWEST && taken(&widths, cap) + last > columns {
         cap -= 1;
+    }
+    if taken(&widths, cap) + last > columns {
+        return rows.iter().flat_map(|row| flowing(row, columns)).collect();
     }
     let widths: Vec<usize> = widths.into_iter().map(|width| width.min(cap)).collect();
     rows.iter().flat_map(|row| fitted(row, &widths, columns)).collect()
@@ -60,41 +63,52 @@ pub(crate) fn section(title: &str, rows: &[Vec<String>], columns: Option<usize>)
     lines
 }
 
+/// Puts cells one behind the other, on the next line where there is no room for one.
+fn flowing(row: &[String], columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for cell in row.iter().filter(|cell| !cell.is_empty()) {
+        if !line.is_empty() && width(&line) + GAP + width(cell) > columns {
+            lines.append(&mut wrap(&line, columns));
+            line = format!("{}{cell}", " ".repeat(BENEATH));
+        } else if line.is_empty() {
+            line.clone_from(cell);
+        } else {
+            line.push_str(&" ".repeat(GAP));
+            line.push_str(cell);
+        }
+    }
+    lines.append(&mut wrap(&line, columns));
+    lines
+}
+
 fn fitted(row: &[String], widths: &[usize], columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut begins = 0;
     for (index, cell) in row.iter().enumerate() {
-        if cell.is_empty() {
-            begins += widths.get(index).map_or(0, |column| column + GAP);
-            continue;
-        }
-        let is_wide = index < widths.len() && begins > 0 && begins + width(cell) > columns;
-        let used = width(line.trim_end());
-        if used > 0 && (is_wide || used + GAP > begins) {
-            lines.push(line.trim_end().to_owned());
-            line = String::new();
-        }
-        let indent = if is_wide { BENEATH.min(begins) } else { begins };
-        line.push_str(&" ".repeat(indent.saturating_sub(width(&line))));
-        match widths.get(index) {
-            Some(column) => {
-                line.push_str(cell);
-                begins += column + GAP;
-            }
-            None if begins + width(cell) <= columns => line.push_str(cell),
-            None if begins + LAST > columns => {
+        let column = widths.get(index);
+        if !cell.is_empty() {
+            // The last cell is wrapped: its longest word decides.
+            let needed = match column {
+                Some(_) => width(cell),
+                None => cell.split(' ').map(width).max().unwrap_or_default(),
+            };
+            let is_wide = begins > 0 && begins + needed > columns;
+            let used = width(line.trim_end());
+            if used > 0 && (is_wide || used + GAP > begins) {
                 lines.push(line.trim_end().to_owned());
-                let beneath = " ".repeat(BENEATH);
-                lines.extend(hanging(&format!("{beneath}{cell}"), columns, &beneath));
+                line = String::new();
+            }
+            let indent = if is_wide { BENEATH.min(begins) } else { begins };
+            line.push_str(&" ".repeat(indent.saturating_sub(width(&line))));
+            if column.is_none() {
+                lines.extend(hanging(&line, cell, columns, &" ".repeat(indent)));
                 return lines;
             }
-            None => {
-                line.push_str(cell);
-                lines.extend(hanging(&line, columns, &" ".repeat(begins)));
-                return lines;
-            }
+            line.push_str(cell);
         }
+        begins += column.map_or(0, |column| column + GAP);
     }
     lines.push(line.trim_end().to_owned());
     lines
@@ -154,11 +168,11 @@ mod tests {
             row(&["a:1", "6f1c0e2b9d77", "✘ unsigned"]),
         ];
         assert_eq!(
-            fit(&rows, Some(40)),
+            fit(&rows, Some(44)),
             [
                 "docker.io/library/alpine:3.22",
-                "                4bcff63911fc  ✔ verified",
-                "a:1             6f1c0e2b9d77  ✘ unsigned",
+                "                    4bcff63911fc  ✔ verified",
+                "a:1                 6f1c0e2b9d77  ✘ unsigned",
             ]
         );
     }
@@ -170,6 +184,20 @@ mod tests {
             fit(&rows, Some(46)),
             ["revoked  r/app:1.2  key release-2024 revoked:", "                    leaked laptop"]
         );
+        let digest = "sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1";
+        let rows = [row(&["digest", digest]), row(&["artifact type", "x"])];
+        assert_eq!(fit(&rows, Some(80)), ["digest", &format!("    {digest}"), "artifact type  x"]);
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_lines_of_words() {
+        let rows = [row(&["9c8494904bf8", "160 B", "application/vnd.oci.image.config.v1+json", "held"])];
+        assert_eq!(
+            fit(&rows, Some(40)),
+            ["9c8494904bf8  160 B", "    application/vnd.oci.image.config.v1+json", "    held"]
+        );
+        let rows = [row(&["localhost/team/app:1", "90e0e6e123e7", "6.6 KiB", "✘ unsigned"])];
+        assert_eq!(fit(&rows, Some(40)), ["localhost/team/app:1  90e0e6e123e7", "    6.6 KiB  ✘ unsigned"]);
     }
 
     #[test]

@@ -42,44 +42,52 @@ pub(crate) fn draw(root: &Branch, columns: Option<usize>) -> Vec<String> {
     let mut rows = Vec::new();
     collect(root, "", "", 0, &mut rows);
     let columns = columns.unwrap_or(usize::MAX);
-    let beside = |row: &&Row<'_>| width(&row.left) + 2 + width(row.right) <= columns;
-    let lefts = rows.iter().filter(beside).map(|row| width(&row.left)).filter(|width| *width <= MAX_COLUMN);
+    let beside = |row: &&Row<'_>| row.width() + 2 + width(row.right) <= columns;
+    let lefts = rows.iter().filter(beside).map(Row::width).filter(|width| *width <= MAX_COLUMN);
     let column = lefts.max().unwrap_or(0);
     rows.iter().flat_map(|row| row.lines(column, columns)).collect()
 }
 
 struct Row<'a> {
-    left: String,
-    /// What lines of this branch begin with, after its first.
+    /// What its first line begins with.
+    fork: String,
+    /// What its other lines begin with.
     beneath: String,
+    left: &'a str,
     right: &'a str,
 }
 
 impl Row<'_> {
     fn lines(&self, column: usize, columns: usize) -> Vec<String> {
-        let (left, right) = (width(&self.left), width(self.right));
+        let (left, right) = (self.width(), width(self.right));
+        let whole = format!("{}{}", self.fork, self.left);
         if right == 0 && left <= columns {
-            return vec![self.left.clone()];
+            return vec![whole];
         }
         if left.max(column) + 2 + right <= columns {
-            return vec![format!("{}{}  {}", self.left, " ".repeat(column.saturating_sub(left)), self.right)];
+            return vec![format!("{whole}{}  {}", " ".repeat(column.saturating_sub(left)), self.right)];
         }
         if left + 2 + right <= columns {
-            return vec![format!("{}  {}", self.left, self.right)];
+            return vec![format!("{whole}  {}", self.right)];
         }
         let hang = format!("{}  ", self.beneath);
-        let mut lines = hanging(&self.left, columns, &hang);
+        let mut lines = hanging(&self.fork, self.left, columns, &hang);
         if right > 0 {
-            lines.extend(hanging(&format!("{hang}{}", self.right), columns, &hang));
+            lines.extend(hanging(&hang, self.right, columns, &hang));
         }
         lines
+    }
+
+    /// Counts the columns of its left side.
+    fn width(&self) -> usize {
+        width(&self.fork) + width(self.left)
     }
 }
 
 fn collect<'a>(branch: &'a Branch, fork: &str, below: &str, depth: usize, rows: &mut Vec<Row<'a>>) {
     let stem = if branch.children.is_empty() { "" } else { "│" };
-    let (left, beneath) = (format!("{fork}{}", branch.left), format!("{below}{stem}"));
-    rows.push(Row { left, beneath, right: &branch.right });
+    let (fork, beneath) = (fork.to_owned(), format!("{below}{stem}"));
+    rows.push(Row { fork, beneath, left: &branch.left, right: &branch.right });
     if depth >= MAX_DEPTH {
         return;
     }

@@ -26,25 +26,31 @@ pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     if width(line) <= columns {
         return vec![line.to_owned()];
     }
-    let indent = line.len() - line.trim_start_matches(' ').len();
-    let hang = if indent + HANG + NARROWEST > columns { indent } else { indent + HANG };
-    hanging(line, columns, &" ".repeat(hang))
+    let text = line.trim_start_matches([' ', '│', '├', '└', '─']);
+    let head = line.strip_suffix(text).unwrap_or_default();
+    // A branch of a tree goes on, and does not fork again.
+    let mut hang = head.replace('├', "│").replace(['└', '─'], " ");
+    if width(head) + HANG + NARROWEST <= columns {
+        hang.push_str(&" ".repeat(HANG));
+    }
+    hanging(head, text, columns, &hang)
 }
 
-/// Breaks a line as [`wrap`] does; what follows begins with `hang`.
-pub(super) fn hanging(line: &str, columns: usize, hang: &str) -> Vec<String> {
+/// Breaks a line as [`wrap`] does, which begins with `head`; what follows begins with `hang`.
+pub(super) fn hanging(head: &str, text: &str, columns: usize, hang: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut current = String::new();
+    let mut current = head.to_owned();
     let mut gap = String::new();
     let mut has_word = false;
-    for part in line.split_inclusive(' ') {
+    for part in text.split_inclusive(' ') {
         let word = part.trim_end_matches(' ');
         if !word.is_empty() {
             if has_word && width(&current) + gap.len() + width(word) > columns {
                 lines.push(std::mem::replace(&mut current, hang.to_owned()));
                 gap.clear();
             }
-            current.push_str(&gap);
+            // What the head ends in is gap enough.
+            current.push_str(if has_word { &gap } else { "" });
             current.push_str(word);
             gap.clear();
             has_word = true;
@@ -75,6 +81,13 @@ mod tests {
     fn a_long_word_stays_whole() {
         let long = "registry.example.org/store/app@sha256:4bcff63911fcb4448bd4fdacec207030";
         assert_eq!(wrap(&format!("see {long} there"), 30), ["see", &format!("    {long}"), "    there"]);
+    }
+
+    #[test]
+    fn branches_go_on() {
+        assert_eq!(wrap("│  ├─ a word and another", 20), ["│  ├─ a word and", "│  │  another"]);
+        let long = "│    localhost/team/app:sha256-36edfae8df6b….sig";
+        assert_eq!(wrap(long, 20), [long]);
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub struct VerdictsTold {
 /// Why verdicts were judged anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// trust-changed, pulled, received, signed, time, recovered, corrupt, checked
+    /// trust-changed, pulled, received, signed, tagged, time, recovered, corrupt, checked
     pub code: String,
     /// In words.
     pub detail: String,
