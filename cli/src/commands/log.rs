@@ -106,12 +106,11 @@ fn row(entry: &v1::HistoryEntry, about: &str, now: Timestamp, zone: &TimeZone) -
             ("tag".to_owned(), format!("{name} → {to}{from}{by}"))
         }
         Some(What::Operation(operation)) => {
-            let counts = format!(
-                "{}, {}",
-                text::count(u64::from(operation.manifests), "manifest"),
-                text::count(u64::from(operation.signatures), "signature")
-            );
-            (operation.kind.clone(), format!("{}  {counts}{by}", operation.reference))
+            let counts = [(operation.manifests, "manifest"), (operation.signatures, "signature")];
+            let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+            let counts: Vec<String> = counts.map(|(count, noun)| text::count(u64::from(count), noun)).collect();
+            let gap = if counts.is_empty() { "" } else { "  " };
+            (operation.kind.clone(), format!("{}{gap}{}{by}", operation.reference, counts.join(", ")))
         }
         Some(What::Trust(change)) => ("trust".to_owned(), format!("{}{by}", change.changes.join(", "))),
         Some(What::Corruption(one)) => {

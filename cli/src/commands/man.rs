@@ -61,10 +61,13 @@ fn write(folder: &Path) -> Result<Vec<String>, (PathBuf, io::Error)> {
     Ok(names)
 }
 
-fn collect(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) {
+fn collect(command: &Command, name: &str, pages: &mut Vec<(String, String)>) {
     let mut page = Vec::new();
     // Into memory nothing fails to be written.
-    if Man::new(command.clone()).render(&mut page).is_ok() {
+    let page_of = Man::new(command.clone()).manual("Larder").source(concat!("larder ", env!("CARGO_PKG_VERSION")));
+    if page_of.render(&mut page).is_ok() {
+        // The generator's name for exit codes and examples says nothing.
+        let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n");
         pages.push((name.to_owned(), page));
     }
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
@@ -86,7 +89,7 @@ mod tests {
         }
         assert!(!names.iter().any(|name| name.contains("detached") || name.contains("help")), "{names:?}");
         let page = fs::read_to_string(folder.path().join("man1/larder-pull.1")).expect("a page");
-        for words in ["NAME", "larder\\-pull", "Examples", "\\-\\-platform"] {
+        for words in ["NAME", "larder\\-pull", ".SH NOTES", "Examples", "\\-\\-platform"] {
             assert!(page.contains(words), "{words}: {page}");
         }
     }

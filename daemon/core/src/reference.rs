@@ -371,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn hints_say_what_a_message_does_not() {
+        let hint = |text: &str| text.parse::<Reference>().expect_err(text).hint();
+        assert!(hint("https://registry.example.org/app").is_some_and(|hint| hint.contains("no URL")));
+        assert!(hint("r.io/app:sha256:4bcf").is_some_and(|hint| hint.contains("behind an @")));
+        assert!(hint("r.io/app@sha256:4bcf").is_some_and(|hint| hint.contains("whole")));
+        assert!(hint("r.io/App").is_some_and(|hint| hint.starts_with("as in")));
+        assert_eq!(hint("r.io/app:.x"), None, "the message has the rule");
+    }
+
+    #[test]
     fn short_names_are_docker_hubs() {
         for (text, expected) in [
             ("alpine", "docker.io/library/alpine"),
