@@ -58,7 +58,9 @@ impl Place {
     /// # Errors
     /// As [`Self::from_environment`] does.
     pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Result<Self, Error> {
-        let no_place = |error: place::PlaceError| Error::new("no-place", error.to_string());
+        let no_place = |error: place::PlaceError| {
+            Error::new("no-place", error.to_string()).hint("LARDER_HOME names the folder where everything lives")
+        };
         let home = place::home(&variable).map_err(no_place)?;
         let socket = place::socket(&home, &variable).map_err(no_place)?;
         Ok(Self { home, socket })

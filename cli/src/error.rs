@@ -54,6 +54,14 @@ impl Error {
         self
     }
 
+    /// Adds what to do about it, where nothing better is known.
+    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.hint.get_or_insert_with(|| hint.to_owned());
+        }
+        self
+    }
+
     /// Sets how the run ends.
     pub(crate) fn exits(mut self, exit: Exit) -> Self {
         if let Self::Told(told) = &mut self {

@@ -5,6 +5,7 @@
 mod arrows;
 mod bad_input;
 mod cli;
+mod cli_snapshots;
 mod content;
 mod endpoint;
 mod endpoint_clients;
@@ -26,6 +27,8 @@ mod second_uid;
 mod sign;
 mod status;
 mod store_faults;
+mod tags;
+mod terminal;
 mod trust;
 mod verify;
 mod watch;

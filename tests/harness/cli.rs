@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,13 @@ impl Invocation {
             reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
         };
         Output { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// Starts it at a terminal.
+    pub(crate) fn spawn_at(mut self, terminal: &OwnedFd) -> Child {
+        let stream = || Stdio::from(terminal.try_clone().expect("the terminal again"));
+        self.command.stdin(stream()).stdout(stream()).stderr(stream());
+        self.command.spawn().expect("larder can be run")
     }
 
     /// Starts it; stdout and stderr are pipes.

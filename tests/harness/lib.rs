@@ -18,6 +18,8 @@ pub mod pki;
 pub mod raw;
 pub mod registry;
 pub mod signer;
+pub mod terminal;
+pub mod transcript;
 pub mod trust;
 pub mod watch;
 
@@ -36,6 +38,7 @@ pub use image::{Content, Image, Index};
 pub use raw::Raw;
 pub use registry::FakeRegistry;
 pub use signer::Signer;
+pub use terminal::Terminal;
 pub use trust::TrustFolder;
 pub use watch::Watch;
 

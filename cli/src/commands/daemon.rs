@@ -14,7 +14,7 @@ use crate::connect::{Client, Place, connect_to_running, try_connect};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::launch;
-use crate::output::table::table;
+use crate::output::table::fit;
 use crate::output::{Output, json, state, text, time};
 
 /// How often an end is looked for.
@@ -194,12 +194,12 @@ async fn tell(client: &Client, output: &Output) -> Result<Exit, Error> {
     if output.is_json() {
         output.document(&to_json(&status))?;
     } else {
-        output.data(&lines(&status, jiff::Timestamp::now()).join("\n"))?;
+        output.data(&lines(&status, output.columns(), jiff::Timestamp::now()).join("\n"))?;
     }
     Ok(Exit::Done)
 }
 
-fn lines(status: &v1::GetStatusResponse, now: jiff::Timestamp) -> Vec<String> {
+fn lines(status: &v1::GetStatusResponse, columns: Option<usize>, now: jiff::Timestamp) -> Vec<String> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let since = time::read(status.started.as_ref()).map(|time| format!(", started {}", time::ago(time, now)));
     let row = |name: &str, value: String| vec![name.to_owned(), value];
@@ -234,7 +234,7 @@ fn lines(status: &v1::GetStatusResponse, now: jiff::Timestamp) -> Vec<String> {
         rows.push(row("read-only", format!("{}{}{}", state::BAD, status.read_only, state::END)));
     }
     rows.extend(status.recovered.iter().map(|line| row("mended", line.clone())));
-    table(&rows)
+    fit(&rows, columns)
 }
 
 fn to_json(status: &v1::GetStatusResponse) -> Value {
@@ -298,7 +298,7 @@ mod tests {
         }
         assert_eq!(json["read_only"], Value::Null);
         assert_eq!(
-            lines(&status, jiff::Timestamp::UNIX_EPOCH),
+            lines(&status, None, jiff::Timestamp::UNIX_EPOCH),
             [
                 "larderd   0.1.0, pid 4117",
                 "home      /srv/larder",

@@ -6,7 +6,7 @@ use larder_proto::v1;
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::tree::tree;
+use crate::output::tree::{draw, of_judgement};
 use crate::output::{Output, json, words};
 
 /// Show how a verdict came about: policies, keys, and what was tried
@@ -32,9 +32,10 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         output.document(&object)?;
         return Ok(Exit::Done);
     }
-    output.data(&tree(&root, output.is_read_by_a_person()).join("\n"))?;
+    let tree = of_judgement(&root, output.is_read_by_a_person());
+    output.data(&draw(&tree, output.columns()).join("\n"))?;
     if let Some(remedy) = words::remedy(&verdict) {
-        output.say(&format!("hint: {remedy}"));
+        output.say(&format!("  hint: {remedy}"));
     }
     Ok(Exit::Done)
 }

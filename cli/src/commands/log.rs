@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::fit;
 use crate::output::{Output, json, state, text, time, words};
 
 /// How many entries a person sees unless they name a number.
@@ -29,8 +29,12 @@ pub(crate) struct Arguments {
     #[arg(value_name = "REF")]
     reference: Option<String>,
     /// How many entries [default: 20 on a terminal, else all]
-    #[arg(short = 'n', value_name = "N")]
+    #[arg(short = 'n', value_name = "N", value_parser = count)]
     number: Option<usize>,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "it is a number of entries".to_owned())
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
@@ -64,12 +68,15 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         return Ok(Exit::Done);
     }
     if entries.is_empty() {
-        output.say("nothing is on record about it");
+        output.say(&match reference.as_str() {
+            "" => "nothing is on record yet".to_owned(),
+            reference => format!("nothing is on record about {reference}"),
+        });
     }
     let (now, zone) = (Timestamp::now(), TimeZone::system());
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, &reference, now, &zone)).collect();
     if !rows.is_empty() {
-        output.data(&table(&rows).join("\n"))?;
+        output.data(&fit(&rows, output.columns()).join("\n"))?;
     }
     if let Some((until, at)) = pruned.filter(|_| !more) {
         let at = time::read(at.as_ref()).map(|at| format!(", {}", time::day(at, now, &zone))).unwrap_or_default();
@@ -106,12 +113,11 @@ fn row(entry: &v1::HistoryEntry, about: &str, now: Timestamp, zone: &TimeZone) -
             ("tag".to_owned(), format!("{name} → {to}{from}{by}"))
         }
         Some(What::Operation(operation)) => {
-            let counts = format!(
-                "{}, {}",
-                text::count(u64::from(operation.manifests), "manifest"),
-                text::count(u64::from(operation.signatures), "signature")
-            );
-            (operation.kind.clone(), format!("{}  {counts}{by}", operation.reference))
+            let counts = [(operation.manifests, "manifest"), (operation.signatures, "signature")];
+            let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+            let counts: Vec<String> = counts.map(|(count, noun)| text::count(u64::from(count), noun)).collect();
+            let gap = if counts.is_empty() { "" } else { "  " };
+            (operation.kind.clone(), format!("{}{gap}{}{by}", operation.reference, counts.join(", ")))
         }
         Some(What::Trust(change)) => ("trust".to_owned(), format!("{}{by}", change.changes.join(", "))),
         Some(What::Corruption(one)) => {
@@ -121,7 +127,7 @@ fn row(entry: &v1::HistoryEntry, about: &str, now: Timestamp, zone: &TimeZone) -
         Some(What::Pruned(pruned)) => ("pruned".to_owned(), format!("history up to #{}{by}", pruned.until)),
         None => ("?".to_owned(), "something that this larder does not know; it is older than larderd".to_owned()),
     };
-    vec![format!("#{}", entry.seq), when, what, rest]
+    vec![format!("#{}", entry.seq), when, what, text::short_digests(&rest)]
 }
 
 /// Names who did it; what larderd does by itself has a cause that says enough.
@@ -212,7 +218,7 @@ mod tests {
     #[test]
     fn entries_in_lines() {
         let now = Timestamp::from_second(40_000).expect("a time");
-        let lines = |about: &str, what: What| table(&[row(&entry(what), about, now, &TimeZone::UTC)]).join("");
+        let lines = |about: &str, what: What| fit(&[row(&entry(what), about, now, &TimeZone::UTC)], None).join("");
         assert_eq!(
             lines("r/app:1.4", change()),
             "#88413  today 10:31  \u{1b}[32mverified  \u{1b}[0m  by release  because keys/release.pub added (by uid 1000, larder trust add)"

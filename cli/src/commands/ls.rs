@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::fit;
 use crate::output::{Output, json, state, text};
 
 /// How many lines a person sees unless they ask for all.
@@ -38,19 +38,23 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     if let Some(repository) = arguments.remote {
         return list_remote(&client, repository, output).await;
     }
-    let artifacts = list(&client, &arguments.filter.unwrap_or_default(), false).await?;
+    let filter = arguments.filter.unwrap_or_default();
+    let artifacts = list(&client, &filter, false).await?;
     if output.is_json() {
         output.document(&artifacts.iter().map(json::summary).collect())?;
         return Ok(Exit::Done);
     }
     if artifacts.is_empty() {
-        output.say("nothing is held that fits; `larder pull REF` brings something");
+        output.say(&match filter.as_str() {
+            "" => "nothing is held yet; `larder pull REF` brings something".to_owned(),
+            filter => format!("nothing that is held fits {}; `larder ls` lists everything", text::quoted(filter)),
+        });
         return Ok(Exit::Done);
     }
     let person = output.is_read_by_a_person();
     let shown = if person && !arguments.all { TOLD } else { usize::MAX };
     let rows: Vec<Vec<String>> = artifacts.iter().take(shown).map(|one| row(one, person)).collect();
-    output.data(&table(&rows).join("\n"))?;
+    output.data(&fit(&rows, output.columns()).join("\n"))?;
     if artifacts.len() > rows.len() {
         let more = text::number((artifacts.len() - rows.len()) as u64);
         output.data(&format!("… {more} more: `larder ls --all`"))?;
@@ -115,6 +119,9 @@ mod tests {
             verdict: Some(v1::Verdict { state: v1::State::Unsigned.into(), ..v1::Verdict::default() }),
             ..v1::ArtifactSummary::default()
         };
-        assert_eq!(table(&[row(&artifact, false)]), ["docker.io/library/alpine:3.22  4bcff63911fc  3.6 MiB  unsigned"]);
+        assert_eq!(
+            fit(&[row(&artifact, false)], None),
+            ["docker.io/library/alpine:3.22  4bcff63911fc  3.6 MiB  unsigned"]
+        );
     }
 }

@@ -1,18 +1,24 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
 mod cat;
+mod completion;
 mod daemon;
 mod explain;
+mod inspect;
 mod key;
 mod log;
 mod ls;
+mod man;
 mod pull;
 mod push;
 mod quickstart;
+mod rm;
 mod serve;
 mod show;
 mod sign;
 mod status;
+mod tag;
+mod tree;
 mod trust;
 mod verify;
 mod watch;
@@ -35,6 +41,10 @@ pub(crate) enum Command {
     Ls(ls::Arguments),
     Show(show::Arguments),
     Cat(cat::Arguments),
+    Tree(tree::Arguments),
+    Inspect(inspect::Arguments),
+    Tag(tag::Arguments),
+    Rm(rm::Arguments),
     Status(status::Arguments),
     Explain(explain::Arguments),
     Verify(verify::Arguments),
@@ -46,6 +56,8 @@ pub(crate) enum Command {
     Serve(serve::Arguments),
     Daemon(daemon::Arguments),
     Quickstart(quickstart::Arguments),
+    Completion(completion::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -65,6 +77,10 @@ impl Command {
             Self::Ls(arguments) => ls::run(arguments, output).await,
             Self::Show(arguments) => show::run(arguments, output).await,
             Self::Cat(arguments) => cat::run(arguments, output).await,
+            Self::Tree(arguments) => tree::run(arguments, output).await,
+            Self::Inspect(arguments) => inspect::run(arguments, output).await,
+            Self::Tag(arguments) => tag::run(arguments, output).await,
+            Self::Rm(arguments) => rm::run(arguments, output).await,
             Self::Status(arguments) => status::run(arguments, output).await,
             Self::Explain(arguments) => explain::run(arguments, output).await,
             Self::Verify(arguments) => verify::run(arguments, output).await,
@@ -76,6 +92,8 @@ impl Command {
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Daemon(arguments) => daemon::run(arguments, output).await,
             Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
+            Self::Completion(arguments) => completion::run(&arguments, output),
+            Self::Man(arguments) => man::run(&arguments, output),
         }
     }
 }
@@ -90,7 +108,8 @@ fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
     read.map_err(|error| Error::file(&name, &error).hint("nothing was changed"))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::new("file", format!("{name} is larger than {} KiB: it is no key file", limit >> 10)));
+        return Err(Error::new("file", format!("{name} is larger than {} KiB: it is no key file", limit >> 10))
+            .hint("`larder key generate` makes key files; nothing was changed"));
     }
     Ok(bytes)
 }

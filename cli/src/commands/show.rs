@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::{indented, section};
 use crate::output::{Output, json, state, text, time, words};
 
 /// Show what an artifact is made of, and what is attached to it
@@ -23,12 +23,12 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     let client = connect(output).await?;
-    let request = v1::GetArtifactRequest { reference: arguments.reference };
+    let request = v1::GetArtifactRequest { reference: arguments.reference, config: false };
     let artifact = client.artifacts().get_artifact(request).await?.into_inner();
     if output.is_json() {
         output.document(&to_json(&artifact))?;
     } else {
-        output.data(&lines(&artifact, output.is_read_by_a_person()).join("\n"))?;
+        output.data(&lines(&artifact, output.columns()).join("\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -70,7 +70,8 @@ fn to_json(artifact: &v1::GetArtifactResponse) -> Value {
     object
 }
 
-fn lines(artifact: &v1::GetArtifactResponse, for_a_person: bool) -> Vec<String> {
+fn lines(artifact: &v1::GetArtifactResponse, columns: Option<usize>) -> Vec<String> {
+    let for_a_person = columns.is_some();
     let mut lines = Vec::new();
     if let Some(summary) = &artifact.summary {
         let judged = summary.verdict.clone().unwrap_or_default();
@@ -96,20 +97,15 @@ fn lines(artifact: &v1::GetArtifactResponse, for_a_person: bool) -> Vec<String> 
             "" => summary.repository.clone(),
             tag => format!("{}:{tag}", summary.repository),
         });
-        lines.extend(table(&rows).iter().map(|row| format!("  {row}")));
+        lines.extend(indented(&rows, columns));
     }
-    section(&mut lines, "made of", artifact.successors.iter().map(|one| successor(one, for_a_person)).collect());
-    section(&mut lines, "attached", artifact.attached.iter().map(|one| attached(one, for_a_person)).collect());
-    let parents = artifact.parents.iter().map(|parent| vec![text::short(parent)]).collect();
-    section(&mut lines, "listed by the indexes", parents);
+    let sections: [(&str, Vec<Vec<String>>); 3] = [
+        ("made of", artifact.successors.iter().map(|one| successor(one, for_a_person)).collect()),
+        ("attached", artifact.attached.iter().map(|one| attached(one, for_a_person)).collect()),
+        ("listed by the indexes", artifact.parents.iter().map(|parent| vec![text::short(parent)]).collect()),
+    ];
+    lines.extend(sections.iter().flat_map(|(title, rows)| section(title, rows, columns)));
     lines
-}
-
-fn section(lines: &mut Vec<String>, title: &str, rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        lines.push(title.to_owned());
-        lines.extend(table(&rows).iter().map(|row| format!("  {row}")));
-    }
 }
 
 fn successor(one: &v1::Successor, for_a_person: bool) -> Vec<String> {
@@ -138,7 +134,7 @@ fn attached(one: &v1::Attached, for_a_person: bool) -> Vec<String> {
         one.kind.clone(),
         text::short(&descriptor.digest),
         text::bytes(descriptor.size),
-        one.found_at.clone(),
+        text::short_digests(&one.found_at),
         signatures,
         judged.unwrap_or_default(),
     ]
@@ -173,7 +169,7 @@ mod tests {
             ..v1::GetArtifactResponse::default()
         };
         assert_eq!(
-            lines(&artifact, false),
+            lines(&artifact, None),
             [
                 "made of",
                 "  aa  1.0 KiB  linux/amd64  verified",

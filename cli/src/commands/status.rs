@@ -9,7 +9,7 @@ use super::ls;
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::table::table;
+use crate::output::table::indented;
 use crate::output::{Output, json, state, text, time, words};
 
 /// The reason of a tag that cannot be looked up while the index is rebuilt.
@@ -21,14 +21,13 @@ const MOST: u32 = 1000;
 
 /// Say what is accepted and what is not
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 accepted, 3 not accepted, 4 pending; without REF, 3 where anything that is held is rejected.
+#[command(after_help = "Exit codes: 0 accepted, 3 not accepted, 4 pending; without REF, 3 where anything \
+that is held is rejected.
 
 Examples:
   larder status
   larder status --not-accepted
-  larder status registry.example.org/store/app:1.4 --output json"
-)]
+  larder status registry.example.org/store/app:1.4 --output json")]
 pub(crate) struct Arguments {
     /// Something that is held here
     #[arg(value_name = "REF")]
@@ -103,8 +102,7 @@ async fn summary(client: &Client, all: bool, output: &Output) -> Result<Exit, Er
     if output.is_json() {
         output.document(&to_json(&summary))?;
     } else {
-        let person = output.is_read_by_a_person();
-        output.data(&lines(&summary, person, jiff::Timestamp::now()).join("\n"))?;
+        output.data(&lines(&summary, output.columns(), jiff::Timestamp::now()).join("\n"))?;
     }
     let faults = summary.trust.as_ref().map(|trust| trust.faults.as_slice()).unwrap_or_default();
     for fault in faults {
@@ -118,7 +116,7 @@ fn exit_of(counts: &[v1::StateCount]) -> Exit {
     present.fold(Exit::Done, Exit::or_worse)
 }
 
-fn lines(summary: &v1::SummarizeResponse, for_a_person: bool, now: jiff::Timestamp) -> Vec<String> {
+fn lines(summary: &v1::SummarizeResponse, columns: Option<usize>, now: jiff::Timestamp) -> Vec<String> {
     let mut counts = vec![format!("  {}", text::count(summary.subjects, "subject"))];
     counts.extend(
         summary
@@ -144,8 +142,8 @@ fn lines(summary: &v1::SummarizeResponse, for_a_person: bool, now: jiff::Timesta
     }
     trust.push_str(&format!("   store: {}", text::bytes(summary.store_bytes)));
     lines.push(trust);
-    let rows: Vec<Vec<String>> = summary.not_accepted.iter().map(|verdict| row(verdict, for_a_person)).collect();
-    lines.extend(table(&rows).iter().map(|row| format!("  {row}")));
+    let rows: Vec<Vec<String>> = summary.not_accepted.iter().map(|verdict| row(verdict, columns.is_some())).collect();
+    lines.extend(indented(&rows, columns));
     let more = summary.not_accepted_total.saturating_sub(rows.len() as u64);
     if more > 0 {
         lines.push(format!("  … {} more: `larder status --not-accepted`", text::number(more)));
@@ -216,7 +214,7 @@ mod tests {
         };
         let (good, bad, end) = (state::GOOD, state::BAD, state::END);
         assert_eq!(
-            lines(&summary, false, jiff::Timestamp::UNIX_EPOCH),
+            lines(&summary, None, jiff::Timestamp::UNIX_EPOCH),
             [
                 format!("  1,200 subjects   1,187 {good}verified{end}   13 {bad}revoked{end}"),
                 "  trust: 4 keys, 1 policy   store: 61.0 GiB".to_owned(),

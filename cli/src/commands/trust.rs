@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::key_file::MAX_FILE;
 use crate::output::effect::{self, Listing};
-use crate::output::table::table;
+use crate::output::table::section;
 use crate::output::{Output, json, state, text, time};
 use crate::prompt;
 
@@ -207,7 +207,21 @@ async fn remove(arguments: Remove, output: &Output) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// Refuses a reference where a glob over repositories is meant: a policy for a tag matches nothing, silently.
+fn of_repositories(glob: &str) -> Result<(), Error> {
+    let begins = glob.rfind('/').map_or(0, |slash| slash + 1);
+    match glob.get(begins..).and_then(|last| last.find(':')) {
+        Some(colon) if !glob.contains('@') => {
+            let repository = glob.get(..begins + colon).unwrap_or_default();
+            Err(Error::usage(format!("{glob} names a tag; policies are for repositories, or for one digest of them"))
+                .hint(format!("`larder trust allow {}`; nothing was changed", text::quoted(repository))))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn allow(arguments: Allow, output: &Output) -> Result<Exit, Error> {
+    of_repositories(&arguments.glob)?;
     let client = connect(output).await?;
     let request = v1::AllowRequest { glob: arguments.glob.clone(), dry_run: arguments.dry_run, consent: arguments.yes };
     let allowed = match client.trust().allow(request.clone()).await.map_err(Error::from) {
@@ -246,7 +260,12 @@ async fn allow(arguments: Allow, output: &Output) -> Result<Exit, Error> {
 async fn asked(client: &Client, request: v1::AllowRequest, listing: Listing, output: &Output) -> Result<bool, Error> {
     let request = v1::AllowRequest { dry_run: true, ..request };
     let would = client.trust().allow(request.clone()).await?.into_inner();
-    effect::write(output, &format!("allowing {} unsigned", request.glob), &would.effect.unwrap_or_default(), listing)?;
+    effect::preview(
+        output,
+        &format!("allowing {} unsigned", request.glob),
+        &would.effect.unwrap_or_default(),
+        listing,
+    )?;
     prompt::confirmed("Something that is revoked or untrusted would become accepted. Do it?")
 }
 
@@ -257,38 +276,31 @@ async fn list(output: &Output) -> Result<Exit, Error> {
         output.document(&to_json(&trust))?;
         return Ok(Exit::Done);
     }
-    output.data(&lines(&trust).join("\n"))?;
+    output.data(&lines(&trust, output.columns()).join("\n"))?;
     Ok(Exit::Done)
 }
 
-fn lines(trust: &v1::ListTrustResponse) -> Vec<String> {
+fn lines(trust: &v1::ListTrustResponse, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     let health = trust.health.clone().unwrap_or_default();
     let colour = if health.condition == "settled" { "" } else { state::WAITING };
     let end = if colour.is_empty() { "" } else { state::END };
     lines.push(format!("{}  {colour}{}{end}", health.folder, health.condition));
     lines.extend(health.faults.iter().map(|fault| format!("  {}: {}", fault.path, fault.message)));
-    section(&mut lines, "keys", trust.keys.iter().map(key_row).collect());
+    lines.extend(section("keys", &trust.keys.iter().map(key_row).collect::<Vec<_>>(), columns));
     let policies = trust.policies.iter().map(|policy| {
         vec![policy.name.clone(), policy.globs.join(", "), policy.mode.clone(), policy.authorities.join("; ")]
     });
-    section(&mut lines, "policies", policies.collect());
+    lines.extend(section("policies", &policies.collect::<Vec<_>>(), columns));
     for policy in &trust.policies {
         lines.extend(policy.warnings.iter().map(|warning| format!("  {}: {warning}", policy.name)));
     }
     let denials = trust.denials.iter().map(|one| vec![one.kind.clone(), one.what.clone(), one.reason.clone()]);
-    section(&mut lines, "denied", denials.collect());
+    lines.extend(section("denied", &denials.collect::<Vec<_>>(), columns));
     if trust.keys.is_empty() && trust.policies.is_empty() {
         lines.push("nobody is trusted yet: `larder trust add KEY.pub`".to_owned());
     }
     lines
-}
-
-fn section(lines: &mut Vec<String>, title: &str, rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        lines.push(title.to_owned());
-        lines.extend(table(&rows).iter().map(|row| format!("  {row}")));
-    }
 }
 
 fn key_row(key: &v1::Key) -> Vec<String> {
@@ -359,6 +371,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_is_no_glob_over_repositories() {
+        for glob in ["docker.io/library/**", "registry:5000/app", "r.io/app@sha256:00", "**"] {
+            assert!(of_repositories(glob).is_ok(), "{glob}");
+        }
+        let Err(Error::Told(told)) = of_repositories("registry:5000/app:1.4") else { panic!("a tag") };
+        assert_eq!(
+            (told.exit, told.hint.as_deref()),
+            (Exit::Usage, Some("`larder trust allow registry:5000/app`; nothing was changed"))
+        );
+    }
+
+    #[test]
     fn only_public_keys_are_sent() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("key");
@@ -394,7 +418,7 @@ mod tests {
             v1::TrustHealth { condition: "settled".to_owned(), folder: "/h/trust".to_owned(), ..Default::default() };
         let trust = v1::ListTrustResponse { keys: vec![key], health: Some(health), ..Default::default() };
         assert_eq!(
-            lines(&trust),
+            lines(&trust, None),
             [
                 "/h/trust  settled",
                 "keys",

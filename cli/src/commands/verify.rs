@@ -15,13 +15,13 @@ use crate::output::{Output, state, text, words};
 /// verified payloads as cosign's JSON, whatever --output says.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes, as cosign has them: 0 accepted, 10 unsigned, 11 not found, 12 untrusted or revoked, 1 everything
+    after_help = "Exit codes, as cosign has them: 0 accepted, 10 unsigned, 11 not found, 12 untrusted or revoked, 1 everything \
 else, usage and pending included.
 
 Examples:
   larder verify registry.example.org/store/app:1.4
   larder verify registry.example.org/store/app:1.4 | jq '.[].optional'
-  larder verify docker.io/library/alpine@sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1"
+  larder verify docker.io/library/alpine@sha256:4bcf…"
 )]
 pub(crate) struct Arguments {
     /// What to verify, held or not

@@ -24,13 +24,13 @@ const TOLD: u64 = 20;
 /// Follow every change of every verdict
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --from, the states last told come first, then `complete`, then every change. Each line of
+    after_help = "Without --from, the states last told come first, then `complete`, then every change. Each line of \
 --output json is an object; its `seq` is the cursor that --from takes. Ctrl-C ends it.
 
 Examples:
   larder watch
   larder watch --from now
-  larder watch --from 88412 --output json | while read -r line; do …; done"
+  larder watch --from 88412 --output json | jq -r .digest"
 )]
 pub(crate) struct Arguments {
     /// Where to begin: with what comes from now on, with everything that is remembered, or after a seq
@@ -168,7 +168,7 @@ impl Told {
         let clock = time::read(event.time.as_ref()).map(|time| time::clock(time, zone)).unwrap_or_default();
         let head = format!("{clock:<8}  #{:<6}", event.seq);
         let subject = text::subject(&event.repository, &event.tags, &event.digest);
-        let cause = event.cause.as_ref().map(words::cause).unwrap_or_default();
+        let cause = text::short_digests(&event.cause.as_ref().map(words::cause).unwrap_or_default());
         let line = match event.r#type() {
             Type::State => {
                 self.states += 1;

@@ -4,12 +4,15 @@ use larder_proto::v1::{Effect, State, SubjectChange};
 use serde_json::{Value, json};
 
 use super::json::{reasons, state_of};
-use super::table::table;
+use super::table::fit;
 use super::{Output, state, text};
 use crate::error::Error;
 
 /// How many changes a person sees unless they ask for all.
 const TOLD: usize = 10;
+
+/// Ends what only would change.
+const UNCHANGED: &str = "nothing was changed";
 
 /// Whether all changes are listed, or the first few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,22 @@ pub(crate) enum Listing {
 /// Fails where stdout cannot be written.
 pub(crate) fn write(output: &Output, edit: &str, effect: &Effect, listing: Listing) -> Result<(), Error> {
     let cut = if listing == Listing::Cut && output.is_read_by_a_person() { TOLD } else { usize::MAX };
-    output.data(&lines(edit, effect, cut).join("\n"))
+    output.data(&lines(edit, effect, cut, output.columns()).join("\n"))
 }
 
-fn lines(edit: &str, effect: &Effect, cut: usize) -> Vec<String> {
+/// Writes what would change, before a question.
+///
+/// # Errors
+/// Fails where stdout cannot be written.
+pub(crate) fn preview(output: &Output, edit: &str, effect: &Effect, listing: Listing) -> Result<(), Error> {
+    let cut = if listing == Listing::Cut && output.is_read_by_a_person() { TOLD } else { usize::MAX };
+    let mut lines = lines(edit, effect, cut, output.columns());
+    // That nothing was changed goes without saying while it is asked.
+    lines.pop_if(|line| line == UNCHANGED);
+    output.data(&lines.join("\n"))
+}
+
+fn lines(edit: &str, effect: &Effect, cut: usize, columns: Option<usize>) -> Vec<String> {
     let verb = if effect.applied { "changes" } else { "would change" };
     let mut lines =
         vec![format!("{edit} {verb} {} of {}", text::number(effect.changed), text::count(effect.subjects, "subject"))];
@@ -39,14 +54,14 @@ fn lines(edit: &str, effect: &Effect, cut: usize) -> Vec<String> {
         .iter()
         .map(|one| vec![format!("  {}", arrow(one.from(), one.to())), text::number(one.count)])
         .collect();
-    lines.extend(table(&counts));
+    lines.extend(fit(&counts, columns));
     let row = |change: &SubjectChange| {
         let subject = text::subject(&change.repository, &change.tags, &change.digest);
         vec![format!("  {subject}"), arrow(change.from(), change.to())]
     };
     let rows: Vec<Vec<String>> = effect.changes.iter().take(cut).map(row).collect();
     let shown = rows.len() as u64;
-    lines.extend(table(&rows));
+    lines.extend(fit(&rows, columns));
     let more = effect.changed.saturating_sub(shown);
     if more > 0 && rows.len() < effect.changes.len() {
         lines.push(format!("  … {} more: add --all", text::number(more)));
@@ -54,7 +69,7 @@ fn lines(edit: &str, effect: &Effect, cut: usize) -> Vec<String> {
         lines.push(format!("  … {} more; the first {} are listed", text::number(more), text::number(shown)));
     }
     if !effect.applied {
-        lines.push("nothing was changed".to_owned());
+        lines.push(UNCHANGED.to_owned());
     }
     lines
 }
@@ -123,7 +138,7 @@ mod tests {
     fn a_dry_run_in_words() {
         let to = "\u{1b}[31muntrusted\u{1b}[0m";
         assert_eq!(
-            lines("removing key release", &effect(212, 3), 2),
+            lines("removing key release", &effect(212, 3), 2, None),
             [
                 "removing key release would change 212 of 1,204 subjects".to_owned(),
                 format!("  verified → {to}  212"),
@@ -133,7 +148,7 @@ mod tests {
                 "nothing was changed".to_owned(),
             ]
         );
-        let all = lines("x", &effect(5, 3), usize::MAX);
+        let all = lines("x", &effect(5, 3), usize::MAX, None);
         assert_eq!(all[5], "  … 2 more; the first 3 are listed");
     }
 }

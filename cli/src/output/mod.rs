@@ -11,6 +11,7 @@ pub(crate) mod text;
 pub(crate) mod time;
 pub(crate) mod tree;
 pub(crate) mod words;
+pub(crate) mod wrap;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -42,15 +43,18 @@ pub(crate) enum Talk {
 pub(crate) struct Output {
     format: Format,
     talk: Talk,
-    data_on_terminal: bool,
-    talk_on_terminal: bool,
+    /// The width of the terminal that results go to; `None` where they go elsewhere.
+    data_columns: Option<usize>,
+    /// The width of the terminal that talk goes to; `None` where it goes elsewhere.
+    talk_columns: Option<usize>,
 }
 
 impl Output {
     /// Builds the output of this process.
     pub(crate) fn new(format: Format, talk: Talk) -> Self {
-        let (data_on_terminal, talk_on_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        Self { format, talk, data_on_terminal, talk_on_terminal }
+        let data_columns = io::stdout().is_terminal().then(|| wrap::columns_of(io::stdout()));
+        let talk_columns = io::stderr().is_terminal().then(|| wrap::columns_of(io::stderr()));
+        Self { format, talk, data_columns, talk_columns }
     }
 
     /// Says whether results are JSON.
@@ -65,21 +69,40 @@ impl Output {
 
     /// Says whether a person reads the results as they come; pipes get everything, and no marks.
     pub(crate) fn is_read_by_a_person(&self) -> bool {
-        self.data_on_terminal && !self.is_json()
+        self.data_columns.is_some() && !self.is_json()
     }
 
     /// Says whether talk goes to a terminal, on which bars can be drawn.
     pub(crate) fn talks_on_terminal(&self) -> bool {
-        self.talk_on_terminal
+        self.talk_columns.is_some()
     }
 
-    /// Writes lines of results.
+    /// Returns the width that results are laid out for; `None` where pipes get everything in full.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        self.data_columns.filter(|_| !self.is_json())
+    }
+
+    /// Writes lines of results; on a terminal, those that are too wide are wrapped.
     ///
     /// # Errors
     /// Fails where stdout cannot be written.
     pub(crate) fn data(&self, lines: &str) -> Result<(), Error> {
         let mut stdout = anstream::stdout().lock();
-        lines.split('\n').try_for_each(|line| writeln!(stdout, "{}", clean(line))).map_err(cannot_write)
+        let written = fitting(lines, self.data_columns).try_for_each(|line| writeln!(stdout, "{line}"));
+        written.map_err(cannot_write)
+    }
+
+    /// Writes content as it is; on a terminal, without what could steer it.
+    ///
+    /// # Errors
+    /// Fails where stdout cannot be written.
+    pub(crate) fn content(&self, bytes: &[u8]) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        let written = match self.data_columns {
+            Some(_) => String::from_utf8_lossy(bytes).lines().try_for_each(|line| writeln!(stdout, "{}", plain(line))),
+            None => stdout.write_all(bytes),
+        };
+        written.and_then(|()| stdout.flush()).map_err(cannot_write)
     }
 
     /// Writes a whole result as JSON.
@@ -136,11 +159,25 @@ impl Output {
 
     fn always(&self, lines: &str) {
         let mut stderr = anstream::stderr().lock();
-        for line in lines.split('\n') {
+        for line in fitting(lines, self.talk_columns) {
             // Talk that nobody can read is no reason to stop.
-            let _ = writeln!(stderr, "{}", clean(line));
+            let _ = writeln!(stderr, "{line}");
         }
     }
+}
+
+/// Parts text into lines that a terminal may get, and that fit into it.
+fn fitting(lines: &str, columns: Option<usize>) -> impl Iterator<Item = String> {
+    lines.split('\n').map(clean).flat_map(move |line| match columns {
+        Some(columns) => wrap::wrap(&line, columns),
+        None => vec![line],
+    })
+}
+
+/// Replaces what could steer a terminal; tabs stay, and no colour is known here.
+fn plain(line: &str) -> String {
+    let steers = |character: char| turns(character) || (character.is_control() && character != '\t');
+    line.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
 }
 
 fn cannot_write(error: io::Error) -> Error {

@@ -47,6 +47,33 @@ pub(crate) fn short(digest: &str) -> String {
     if matches!(algorithm, "sha256" | "") { hex } else { format!("{algorithm}:{hex}") }
 }
 
+/// Shortens every whole digest in a text: `sha256:<hex>`, and `sha256-<hex>` in tags that hold one.
+pub(crate) fn short_digests(text: &str) -> String {
+    /// The hex digits of the shortest digest.
+    const WHOLE: usize = 64;
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begins) = rest.find("sha256").into_iter().chain(rest.find("sha512")).min() {
+        let (before, found) = rest.split_at(begins);
+        written.push_str(before);
+        let (name, behind) = found.split_at("sha256".len());
+        let digits = behind.bytes().skip(1).take_while(u8::is_ascii_hexdigit).count();
+        let hex = behind.get(1..=digits).filter(|hex| hex.len() >= WHOLE);
+        match (behind.as_bytes().first(), hex) {
+            (Some(b':'), Some(hex)) => written.push_str(&short(&format!("{name}:{hex}"))),
+            (Some(b'-'), Some(hex)) => written.push_str(&format!("{name}-{}…", short(hex))),
+            _ => {
+                written.push_str(name);
+                rest = behind;
+                continue;
+            }
+        }
+        rest = behind.get(digits + 1..).unwrap_or_default();
+    }
+    written.push_str(rest);
+    written
+}
+
 /// Names a subject: by its first tag, else by its digest, both as one would type them; the digest is short.
 pub(crate) fn subject(repository: &str, tags: &[String], digest: &str) -> String {
     match tags {
@@ -102,6 +129,18 @@ mod tests {
         assert_eq!(short("sha256:4bcff63911fcb4448bd4fdacec207030"), "4bcff63911fc");
         assert_eq!(short("sha512:0123456789abcdef"), "sha512:0123456789ab");
         assert_eq!(short(""), "");
+        let hex = "4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1";
+        assert_eq!(
+            short_digests(&format!("r/a:sha256-{hex}.sig was signed")),
+            "r/a:sha256-4bcff63911fc….sig was signed"
+        );
+        assert_eq!(
+            short_digests(&format!("r/a@sha256:{hex}: and r/b@sha512:{hex}{hex}")),
+            "r/a@4bcff63911fc: and r/b@sha512:4bcff63911fc"
+        );
+        for plain in ["sha256", "sha256:", "a sha256-1.4 sha512:abcé", ""] {
+            assert_eq!(short_digests(plain), plain);
+        }
     }
 
     #[test]

@@ -1,42 +1,100 @@
-//! The tree of a judgement.
+//! Trees: of a judgement, of an artifact.
 
 use larder_proto::v1::ExplainNode;
 use larder_proto::v1::explain_node::Mark;
 
 use super::state::{BAD, END, GOOD, WAITING};
 use super::table::width;
+use super::wrap::hanging;
 
 /// The widest that labels push outcomes to the right.
 const MAX_COLUMN: usize = 76;
 /// The deepest that is drawn: the daemon's trees are a few levels deep.
 const MAX_DEPTH: usize = 64;
 
-/// Draws a tree: labels with branches at the left, marks and outcomes in a column at the right.
-pub(crate) fn tree(root: &ExplainNode, for_a_person: bool) -> Vec<String> {
-    let mut rows = Vec::new();
-    draw(root, "", "", 0, &mut rows);
-    let column = rows.iter().map(|(left, _)| width(left)).filter(|width| *width <= MAX_COLUMN).max().unwrap_or(0);
-    rows.into_iter()
-        .map(|(left, node)| {
-            let right = outcome(node, for_a_person);
-            if right.is_empty() {
-                left
-            } else {
-                format!("{left}{}  {right}", " ".repeat(column.saturating_sub(width(&left))))
-            }
-        })
-        .collect()
+/// A branch: what it is at the left, what came of it at the right, and what hangs on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Branch {
+    /// What it is.
+    pub(crate) left: String,
+    /// What came of it; may be empty.
+    pub(crate) right: String,
+    /// What hangs on it.
+    pub(crate) children: Vec<Self>,
 }
 
-fn draw<'a>(node: &'a ExplainNode, branch: &str, below: &str, depth: usize, rows: &mut Vec<(String, &'a ExplainNode)>) {
-    rows.push((format!("{branch}{}", node.label), node));
+/// Makes a judgement's tree ready to be drawn.
+pub(crate) fn of_judgement(node: &ExplainNode, for_a_person: bool) -> Branch {
+    fn below(node: &ExplainNode, for_a_person: bool, depth: usize) -> Branch {
+        let children = if depth < MAX_DEPTH { node.children.as_slice() } else { &[] };
+        Branch {
+            left: node.label.clone(),
+            right: outcome(node, for_a_person),
+            children: children.iter().map(|child| below(child, for_a_person, depth + 1)).collect(),
+        }
+    }
+    below(node, for_a_person, 0)
+}
+
+/// Draws a tree: branches at the left, what came of them in a column at the right, or beneath where the terminal has no
+/// room beside.
+pub(crate) fn draw(root: &Branch, columns: Option<usize>) -> Vec<String> {
+    let mut rows = Vec::new();
+    collect(root, "", "", 0, &mut rows);
+    let columns = columns.unwrap_or(usize::MAX);
+    let beside = |row: &&Row<'_>| row.width() + 2 + width(row.right) <= columns;
+    let lefts = rows.iter().filter(beside).map(Row::width).filter(|width| *width <= MAX_COLUMN);
+    let column = lefts.max().unwrap_or(0);
+    rows.iter().flat_map(|row| row.lines(column, columns)).collect()
+}
+
+struct Row<'a> {
+    /// What its first line begins with.
+    fork: String,
+    /// What its other lines begin with.
+    beneath: String,
+    left: &'a str,
+    right: &'a str,
+}
+
+impl Row<'_> {
+    fn lines(&self, column: usize, columns: usize) -> Vec<String> {
+        let (left, right) = (self.width(), width(self.right));
+        let whole = format!("{}{}", self.fork, self.left);
+        if right == 0 && left <= columns {
+            return vec![whole];
+        }
+        if left.max(column) + 2 + right <= columns {
+            return vec![format!("{whole}{}  {}", " ".repeat(column.saturating_sub(left)), self.right)];
+        }
+        if left + 2 + right <= columns {
+            return vec![format!("{whole}  {}", self.right)];
+        }
+        let hang = format!("{}  ", self.beneath);
+        let mut lines = hanging(&self.fork, self.left, columns, &hang);
+        if right > 0 {
+            lines.extend(hanging(&hang, self.right, columns, &hang));
+        }
+        lines
+    }
+
+    /// Counts the columns of its left side.
+    fn width(&self) -> usize {
+        width(&self.fork) + width(self.left)
+    }
+}
+
+fn collect<'a>(branch: &'a Branch, fork: &str, below: &str, depth: usize, rows: &mut Vec<Row<'a>>) {
+    let stem = if branch.children.is_empty() { "" } else { "│" };
+    let (fork, beneath) = (fork.to_owned(), format!("{below}{stem}"));
+    rows.push(Row { fork, beneath, left: &branch.left, right: &branch.right });
     if depth >= MAX_DEPTH {
         return;
     }
-    for (index, child) in node.children.iter().enumerate() {
-        let last = index + 1 == node.children.len();
+    for (index, child) in branch.children.iter().enumerate() {
+        let last = index + 1 == branch.children.len();
         let (fork, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        draw(child, &format!("{below}{fork}"), &format!("{below}{under}"), depth + 1, rows);
+        collect(child, &format!("{below}{fork}"), &format!("{below}{under}"), depth + 1, rows);
     }
 }
 
@@ -71,25 +129,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn branches_and_outcomes() {
+    fn tree(root: &ExplainNode, for_a_person: bool, columns: Option<usize>) -> Vec<String> {
+        draw(&of_judgement(root, for_a_person), columns)
+    }
+
+    fn judgement() -> ExplainNode {
         let signature = node("signature 41d0", Mark::Bad, "made by another key", vec![]);
-        let root = node(
+        let policy = vec![signature, node("b", Mark::Pending, "", vec![])];
+        node(
             "quay.io/acme/tool  9c07fe41ab20",
             Mark::Bad,
             "untrusted",
-            vec![
-                node(
-                    "acme.yaml",
-                    Mark::Bad,
-                    "no authority holds",
-                    vec![signature, node("b", Mark::Pending, "", vec![])],
-                ),
-                node("note", Mark::None, "", vec![]),
-            ],
-        );
+            vec![node("acme.yaml", Mark::Bad, "no authority holds", policy), node("note", Mark::None, "", vec![])],
+        )
+    }
+
+    #[test]
+    fn branches_and_outcomes() {
+        let root = judgement();
         assert_eq!(
-            tree(&root, false),
+            tree(&root, false, None),
             [
                 "quay.io/acme/tool  9c07fe41ab20  no: untrusted",
                 "├─ acme.yaml                     no: no authority holds",
@@ -98,8 +157,25 @@ mod tests {
                 "└─ note",
             ]
         );
-        assert_eq!(tree(&root, true)[0], "quay.io/acme/tool  9c07fe41ab20  \u{1b}[31m✘ untrusted\u{1b}[0m");
-        assert!(tree(&root, true)[3].ends_with("\u{1b}[33m…\u{1b}[0m"));
+        assert_eq!(tree(&root, true, None)[0], "quay.io/acme/tool  9c07fe41ab20  \u{1b}[31m✘ untrusted\u{1b}[0m");
+        assert!(tree(&root, true, None)[3].ends_with("\u{1b}[33m…\u{1b}[0m"));
+    }
+
+    #[test]
+    fn outcomes_go_beneath_where_the_terminal_is_narrow() {
+        assert_eq!(
+            tree(&judgement(), false, Some(34)),
+            [
+                "quay.io/acme/tool  9c07fe41ab20",
+                "│  no: untrusted",
+                "├─ acme.yaml",
+                "│  │  no: no authority holds",
+                "│  ├─ signature 41d0",
+                "│  │    no: made by another key",
+                "│  └─ b  pending",
+                "└─ note",
+            ]
+        );
     }
 
     #[test]
@@ -108,6 +184,6 @@ mod tests {
         for _ in 0..200 {
             root = node("x", Mark::None, "", vec![root]);
         }
-        assert_eq!(tree(&root, false).len(), MAX_DEPTH + 1);
+        assert_eq!(tree(&root, false, None).len(), MAX_DEPTH + 1);
     }
 }

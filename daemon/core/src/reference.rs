@@ -285,6 +285,25 @@ pub enum ReferenceError {
     TooLong(String),
 }
 
+impl ReferenceError {
+    /// Returns what to do about it, where the message does not say it by itself.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry { text, .. } if text.contains("//") => {
+                Some("a reference is no URL: leave away what stands before the host's name")
+            }
+            Self::Registry { .. } | Self::Repository { .. } | Self::TooLong(_) => {
+                Some("as in alpine:3.22, registry.example.org:5000/store/app:1.4 or localhost/team/app:dev")
+            }
+            Self::Tag(text) if text.contains(':') => Some("a digest stands behind an @, as in store/app@sha256:…"),
+            Self::Digest { .. } => {
+                Some("`larder ls --output json` has digests whole; people see their first 12 digits")
+            }
+            Self::Empty | Self::Tag(_) => None,
+        }
+    }
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(160).collect()
 }
@@ -349,6 +368,16 @@ mod tests {
 
     fn normal(text: &str) -> String {
         text.parse::<Reference>().map_or_else(|error| format!("error: {error}"), |reference| reference.to_string())
+    }
+
+    #[test]
+    fn hints_say_what_a_message_does_not() {
+        let hint = |text: &str| text.parse::<Reference>().expect_err(text).hint();
+        assert!(hint("https://registry.example.org/app").is_some_and(|hint| hint.contains("no URL")));
+        assert!(hint("r.io/app:sha256:4bcf").is_some_and(|hint| hint.contains("behind an @")));
+        assert!(hint("r.io/app@sha256:4bcf").is_some_and(|hint| hint.contains("whole")));
+        assert!(hint("r.io/App").is_some_and(|hint| hint.starts_with("as in")));
+        assert_eq!(hint("r.io/app:.x"), None, "the message has the rule");
     }
 
     #[test]

@@ -159,6 +159,8 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Push => "push",
         OperationKind::Receive => "receive",
         OperationKind::Sign => "sign",
+        OperationKind::Tag => "tag",
+        OperationKind::Untag => "untag",
     }
 }
 

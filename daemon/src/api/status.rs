@@ -17,6 +17,7 @@ use crate::ops::receive::ReceiveError;
 use crate::ops::receive::role::RoleError;
 use crate::ops::serve::ServeError;
 use crate::ops::sign::SignError;
+use crate::ops::tags::{TagError, UntagError};
 use crate::ops::trust_edit::TrustEditError;
 use crate::ops::verify::VerifyError;
 use crate::ops::watch::WatchError;
@@ -54,6 +55,10 @@ impl ApiError {
         Self { code: Code::NotFound, reason, message: message.into(), hint: None, detail: None }
     }
 
+    pub(super) fn hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..self }
+    }
+
     fn of(reason: &'static str, message: String, hint: Option<String>) -> Self {
         Self { code: code_of(reason), reason, message, hint, detail: None }
     }
@@ -63,11 +68,12 @@ impl ApiError {
 fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
-        | "local-repository" | "not-a-subject" | "invalid-argument" | "unsupported-digest" => Code::InvalidArgument,
+        | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
+        | "unsupported-digest" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
-        "itself" | "refused-address" | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
-        "left-out" | "trust-faulty" | "needs-consent" | "read-only" => Code::FailedPrecondition,
+        "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself" | "refused-address"
+        | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }
@@ -102,7 +108,18 @@ macro_rules! from_story {
     )+};
 }
 
-from_story!(PullError, PushError, QueryError, SignError, TrustEditError, VerifyError, RemoteError, StoreError);
+from_story!(
+    PullError,
+    PushError,
+    QueryError,
+    SignError,
+    TagError,
+    TrustEditError,
+    UntagError,
+    VerifyError,
+    RemoteError,
+    StoreError
+);
 
 impl From<WatchError> for ApiError {
     fn from(error: WatchError) -> Self {
@@ -183,7 +200,7 @@ impl From<ReceiveError> for ApiError {
 
 impl From<ReferenceError> for ApiError {
     fn from(error: ReferenceError) -> Self {
-        Self::invalid("invalid-reference", error.to_string())
+        Self { hint: error.hint().map(str::to_owned), ..Self::invalid("invalid-reference", error.to_string()) }
     }
 }
 

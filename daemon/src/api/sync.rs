@@ -107,6 +107,7 @@ fn options(request: &v1::PullRequest) -> Result<PullOptions, Status> {
         "" => Selection::Platform(host_platform()),
         text => Selection::Platform(text.parse().map_err(|error: larder_core::descriptor::PlatformError| {
             ApiError::invalid("invalid-platform", error.to_string())
+                .hint("as in linux/arm64; `all` takes every platform")
         })?),
     };
     Ok(PullOptions { selection, keep: if request.verified { Keep::Accepted } else { Keep::All } })

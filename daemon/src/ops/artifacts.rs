@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use larder_core::artifact::{AttachedKind, DigestTag};
 use larder_core::glob::{Glob, GlobError};
-use larder_core::manifest::{MAX_DEPTH, Manifest};
+use larder_core::manifest::{Content, MAX_DEPTH, Manifest};
 use larder_core::verdict::Verdict;
 use larder_core::{Descriptor, Digest, Repository, Tag};
 
@@ -20,6 +21,8 @@ pub use crate::remote::RemoteError;
 const MAX_REMOTE_TAGS: usize = 10_000;
 /// The most manifests that one artifact's size is summed over.
 const MAX_SUMMED: usize = 4096;
+/// The longest config that is returned, in bytes; larger ones are not read.
+const MAX_CONFIG: u64 = 4 << 20;
 
 /// One line of a list.
 #[derive(Clone, Debug)]
@@ -184,6 +187,18 @@ pub async fn show(ctx: &Ctx, question: &Question) -> Result<Artifact, QueryError
     let parents = ctx.store.facts().parents(&repository, digest);
     let attached = attached_to(ctx, digest).await?;
     Ok(Artifact { summary, manifest, successors, attached, parents })
+}
+
+/// Reads an image's config; `None` of an index, and where it is not held or longer than 4 MiB.
+///
+/// # Errors
+/// Fails where its bytes cannot be read, or fail their digest.
+pub async fn config(ctx: &Ctx, manifest: &Manifest) -> Result<Option<Bytes>, StoreError> {
+    let Content::Image { config, .. } = manifest.content() else { return Ok(None) };
+    match ctx.store.length(&config.digest) {
+        Some(length) if length <= MAX_CONFIG => ctx.store.read(&config.digest, MAX_CONFIG).await.map(Some),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Lists what is attached to a digest, wherever it was found.

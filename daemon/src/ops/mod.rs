@@ -20,7 +20,9 @@ pub mod receive;
 pub mod serve;
 pub mod sign;
 pub mod status;
+pub mod tags;
 pub mod tell;
+pub mod tree;
 pub mod trust_change;
 pub mod trust_edit;
 pub mod verify;
@@ -157,6 +159,8 @@ fn cause_of(operation: &Operation) -> Cause {
         OperationKind::Push => ("pushed", "was pushed"),
         OperationKind::Receive => ("received", "was written through the endpoint"),
         OperationKind::Sign => ("signed", "was signed"),
+        OperationKind::Tag => ("tagged", "was tagged"),
+        OperationKind::Untag => ("untagged", "was removed"),
     };
     Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

@@ -118,7 +118,9 @@ impl PushError {
             Self::LeftOut(_, reference) => {
                 Some(format!("`larder pull --platform all {reference}` brings what is missing"))
             }
-            Self::Merge { .. } => None,
+            Self::Merge { .. } => {
+                Some("what lies under this tag at the destination is no signature image; remove it there".to_owned())
+            }
             Self::Remote(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::Store(error) => error.hint(),

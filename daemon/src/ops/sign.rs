@@ -104,7 +104,12 @@ impl SignError {
             Self::OtherPayload(_) | Self::BadSignature(_) => {
                 Some("sign the payload as PrepareSignature returned it; nothing was stored".to_owned())
             }
-            Self::Key(_) | Self::NoTag(_) | Self::Occupied { .. } => None,
+            Self::Key(_) => Some("`larder key generate` makes a pair that can be read".to_owned()),
+            Self::NoTag(_) => None,
+            Self::Occupied { .. } => Some(
+                "whoever pushed it to the endpoint has to push a signature image in its place; nothing was stored"
+                    .to_owned(),
+            ),
             Self::Store(error) => error.hint(),
         }
     }

@@ -292,7 +292,7 @@ impl RemoteError {
     /// Returns what to do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::LocalRepository(_) => "name a destination with a registry, as in registry.example.org/store/app".into(),
+            Self::LocalRepository(_) => "name a repository with its registry, as in registry.example.org/store/app".into(),
             Self::Unauthorized { at, user: None, .. } | Self::Denied { at, user: None, .. } => format!(
                 "check the name: registries answer so for repositories that do not exist, too; if it is private, write username and password_file under [registry.{:?}] in config.toml",
                 at.registry

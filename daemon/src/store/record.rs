@@ -92,7 +92,7 @@ pub enum Event {
 /// An operation: everything appears together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// pull, push, receive (at the endpoint), sign.
+    /// pull, push, receive (at the endpoint), sign, tag, untag.
     pub kind: OperationKind,
     /// The reference as asked for.
     pub reference: String,
@@ -113,6 +113,10 @@ pub enum OperationKind {
     Receive,
     /// Signed by a client.
     Sign,
+    /// Named by a client.
+    Tag,
+    /// Lost a name, by a client.
+    Untag,
 }
 
 /// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.
@@ -207,7 +211,7 @@ pub struct VerdictsTold {
 /// Why verdicts were judged anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// trust-changed, pulled, received, signed, time, recovered, corrupt, checked
+    /// trust-changed, pulled, received, signed, tagged, time, recovered, corrupt, checked
     pub code: String,
     /// In words.
     pub detail: String,

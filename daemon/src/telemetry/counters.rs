@@ -28,7 +28,7 @@ pub struct Counters {
 /// By kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
-    /// pull, push, receive, sign.
+    /// pull, push, receive, sign, tag, untag.
     pub kind: &'static str,
 }
 

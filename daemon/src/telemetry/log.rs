@@ -122,6 +122,8 @@ pub fn name(kind: OperationKind) -> &'static str {
         OperationKind::Push => "push",
         OperationKind::Receive => "receive",
         OperationKind::Sign => "sign",
+        OperationKind::Tag => "tag",
+        OperationKind::Untag => "untag",
     }
 }
 

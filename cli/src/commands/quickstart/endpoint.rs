@@ -19,6 +19,8 @@ use tokio::io::AsyncReadExt as _;
 use super::image::{Image, MANIFEST, name_of};
 use crate::error::Error;
 
+/// What an image's manifest may be.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// The largest manifest or error that is read.
 const MAX_DOCUMENT: usize = 4 << 20;
 /// How much of a file is sent at once.
@@ -74,7 +76,7 @@ async fn upload(endpoint: &str, repository: &str, digest: &str, size: u64, body:
 /// Fails where the endpoint refuses.
 pub(super) async fn manifest(endpoint: &str, repository: &str, tag: &str) -> Result<Vec<u8>, Error> {
     let request = Request::get(format!("http://{endpoint}/v2/{repository}/manifests/{tag}"))
-        .header(ACCEPT, MANIFEST)
+        .header(ACCEPT, MANIFESTS)
         .body(full(Vec::new()));
     let answer = send(request).await?;
     if answer.status() != 200 {

@@ -1,11 +1,13 @@
 //! `larder quickstart`: the main job, end to end, on real parts.
 //!
-//! Two daemons with throw-away homes, an image made of the two programs themselves, a key made for the occasion. What a
-//! person would type is what runs: this program calls itself, shows the command and shows its output. Only the watch,
-//! whose latency is measured, and the requests at the endpoints are made in this process.
+//! Two daemons with throw-away homes, an image made of the two programs themselves, a key made for the occasion; or one
+//! daemon, and an image of the user's own from where it is ([`own`]). What a person would type is what runs: this program
+//! calls itself, shows the command and shows its output. Only the watch, whose latency is measured, and the requests at
+//! the endpoints are made in this process.
 
 mod endpoint;
 mod image;
+mod own;
 mod stage;
 
 use std::fs;
@@ -27,6 +29,8 @@ use stage::{Machine, Stage};
 
 /// After how long the story counts as stuck; it takes a few seconds.
 const STUCK: Duration = Duration::from_secs(180);
+/// After how long it does with an image of the user's own, which has to be fetched first.
+const STUCK_WITH_OWN: Duration = Duration::from_secs(3600);
 /// How long a change of a verdict may take to arrive.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The repository of the image, as the upstream has it.
@@ -36,23 +40,36 @@ const TAG: &str = "v1";
 /// What the key is called in the trust folder.
 const KEY: &str = "quickstart";
 
-/// See Larder's main job, end to end, in a throw-away home and without a network
+/// See Larder's main job, end to end, in a throw-away home
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It starts two daemons in a temporary folder, packs and signs an image, pulls and verifies it, takes the key
-away and puts it back, and removes everything at the end.
+    after_help = "Without IMAGE it needs no network: it starts two daemons in a temporary folder, packs and signs an image, pulls and \
+verifies it, takes the key away and puts it back, and removes everything at the end. With IMAGE it starts one daemon, and \
+pulls that image from its registry, which is only read: the signature that is made stays in the throw-away home.
 
 Examples:
   larder quickstart
+  larder quickstart docker.io/library/alpine:3.22
   larder quickstart --output json"
 )]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// An image of your own, from its registry [default: one that is made on the spot]
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
+}
 
-pub(super) async fn run(_: Arguments, output: &Output) -> Result<Exit, Error> {
+pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     let mut stage = Stage::new(*output)?;
+    let limit = if arguments.image.is_some() { STUCK_WITH_OWN } else { STUCK };
+    let story = async {
+        match &arguments.image {
+            Some(image) => own::story(&mut stage, image).await,
+            None => story(&mut stage).await,
+        }
+    };
     let ended = tokio::select! {
-        ended = tokio::time::timeout(STUCK, story(&mut stage)) => {
-            ended.unwrap_or_else(|_| Err(Error::new("stuck", format!("the quickstart did not end within {} s", STUCK.as_secs()))))
+        ended = tokio::time::timeout(limit, story) => {
+            ended.unwrap_or_else(|_| Err(Error::new("stuck", format!("the quickstart did not end within {} s", limit.as_secs()))))
         }
         stopped = asked_to_stop() => Err(stopped.err().unwrap_or_else(|| Error::new("stopped", "stopped"))),
     };
@@ -62,14 +79,17 @@ pub(super) async fn run(_: Arguments, output: &Output) -> Result<Exit, Error> {
         Ok(told) => told,
         Err(error) => {
             output.detail(&logs);
-            return Err(error
-                .hint("the daemons were stopped and the throw-away folder removed; --verbose shows what they wrote"));
+            return Err(error.or_hint(
+                "the daemons were stopped and the throw-away folder removed; --verbose shows what they wrote",
+            ));
         }
     };
     removed?;
     if output.is_json() {
         output.document(&json!({
             "ok": true,
+            "reference": told.reference,
+            "digest": told.digest,
             "seconds": stage.elapsed().as_secs_f64(),
             "rejected_after_ms": told.rejected_after.as_secs_f64() * 1e3,
             "accepted_after_ms": told.accepted_after.as_secs_f64() * 1e3,
@@ -77,8 +97,9 @@ pub(super) async fn run(_: Arguments, output: &Output) -> Result<Exit, Error> {
         }))?;
     } else {
         output.data(&format!(
-            "\nThat was all of it, in {:.1} s: both daemons are stopped, the folder is gone, and your own home was not touched.\nNow: `larder pull docker.io/library/alpine:3.22`, `larder status`, `larder --help`.",
-            stage.elapsed().as_secs_f64()
+            "\nThat was all of it, in {:.1} s: the daemons are stopped, the folder is gone, and your own home was not touched.\nNow: `larder pull {}`, `larder status`, `larder --help`.",
+            stage.elapsed().as_secs_f64(),
+            text::quoted(arguments.image.as_deref().unwrap_or("docker.io/library/alpine:3.22"))
         ))?;
     }
     Ok(Exit::Done)
@@ -101,8 +122,10 @@ async fn asked_to_stop() -> Result<(), Error> {
     Ok(())
 }
 
-/// What the story measured.
+/// What the story was about, and what it measured.
 struct Told {
+    reference: String,
+    digest: String,
     rejected_after: Duration,
     accepted_after: Duration,
 }
@@ -124,12 +147,16 @@ async fn story(stage: &mut Stage) -> Result<Told, Error> {
     stage.larder(&here, &["pull", "--verified", &reference], 0).await?;
     stage.larder(&here, &["verify", &reference], 0).await?;
     stage.larder(&here, &["ls"], 0).await?;
-    read_back(stage, &upstream, &here, &image).await?;
-    let told = change_of_trust(stage, &upstream, &here, &image, &reference).await?;
-
-    stage.step("Nothing of that is forgotten: both changes, with their causes.")?;
-    stage.larder(&here, &["log", &reference], 0).await?;
-    Ok(told)
+    let subject = Subject {
+        reference,
+        served: served(&format!("{}/{REPOSITORY}", upstream.endpoint)),
+        tag: TAG.to_owned(),
+        digest: image.manifest.digest,
+        manifest: image.manifest.bytes,
+        blobs: vec![image.config.digest, image.layer.digest],
+    };
+    read_back(stage, &here, &subject).await?;
+    change_of_trust(stage, &here, subject).await
 }
 
 /// Packs the two programs and writes them to the upstream's endpoint, as any tool could.
@@ -155,40 +182,53 @@ async fn publish(stage: &mut Stage, upstream: &Machine) -> Result<Image, Error> 
     Ok(image)
 }
 
-/// Returns the path of the image at this machine's endpoint: the upstream's name is a folder there.
-fn served(upstream: &Machine) -> String {
-    format!("{}/{REPOSITORY}", upstream.endpoint.replace(':', "_"))
+/// What the story is about, as this machine has it.
+struct Subject {
+    /// As a person names it.
+    reference: String,
+    /// Its path at this machine's endpoint.
+    served: String,
+    tag: String,
+    digest: String,
+    manifest: Vec<u8>,
+    /// Its blobs that are read at the endpoint, the one last that is asked for again and again.
+    blobs: Vec<String>,
 }
 
-async fn read_back(stage: &mut Stage, upstream: &Machine, here: &Machine, image: &Image) -> Result<(), Error> {
+/// Returns a repository's path at an endpoint: a registry's name is a folder there, with `_` for the colon.
+fn served(repository: &str) -> String {
+    match repository.split_once('/') {
+        Some(("localhost", path)) => path.to_owned(),
+        Some((registry, path)) => format!("{}/{path}", registry.replace(':', "_")),
+        None => repository.to_owned(),
+    }
+}
+
+async fn read_back(stage: &mut Stage, here: &Machine, subject: &Subject) -> Result<(), Error> {
     stage.step("Any tool reads it from this machine's endpoint now, with the registry gone or not.")?;
-    let repository = served(upstream);
+    let Subject { served, tag, .. } = subject;
     stage.command(
         here,
-        &format!("skopeo copy --src-tls-verify=false docker://{}/{repository}:{TAG} dir:copy", here.endpoint),
+        &format!("skopeo copy --src-tls-verify=false docker://{}/{served}:{tag} dir:copy", here.endpoint),
     )?;
-    let manifest = endpoint::manifest(&here.endpoint, &repository, TAG).await?;
-    if manifest != image.manifest.bytes {
-        return Err(Error::new("quickstart", "the manifest that the endpoint serves is not the one that was pushed"));
+    let manifest = endpoint::manifest(&here.endpoint, served, tag).await?;
+    if manifest != subject.manifest {
+        return Err(Error::new("quickstart", "the manifest that the endpoint serves is not the one that was pulled"));
     }
-    for descriptor in [&image.config.digest, &image.layer.digest] {
-        let answer = endpoint::blob(&here.endpoint, &repository, descriptor).await?;
-        if answer.status != 200 || answer.digest != *descriptor {
-            let message = format!("the endpoint answered {} with other bytes for {descriptor}", answer.status);
+    for digest in &subject.blobs {
+        let answer = endpoint::blob(&here.endpoint, served, digest).await?;
+        if answer.status != 200 || answer.digest != *digest {
+            let message = format!("the endpoint answered {} with other bytes for {digest}", answer.status);
             return Err(Error::new("quickstart", message));
         }
     }
     stage.told("read over HTTP: manifest, config and layer, every digest unchanged")
 }
 
-/// Takes the key away, and puts it back.
-async fn change_of_trust(
-    stage: &mut Stage,
-    upstream: &Machine,
-    here: &Machine,
-    image: &Image,
-    reference: &str,
-) -> Result<Told, Error> {
+/// Takes the key away, puts it back, and shows what is on record about that.
+async fn change_of_trust(stage: &mut Stage, here: &Machine, subject: Subject) -> Result<Told, Error> {
+    let Subject { reference, served, digest, blobs, .. } = subject;
+    let layer = blobs.last().cloned().unwrap_or_default();
     stage.step("Now the key is removed, as any editor, tool or `git pull` would: a file is deleted. Every verdict that rests on it changes at once.")?;
     let mut watch = watch(here).await?;
     let file = here.place.home.join("trust/keys").join(format!("{KEY}.pub"));
@@ -197,12 +237,11 @@ async fn change_of_trust(
     stage.command(here, &format!("rm $LARDER_HOME/trust/keys/{KEY}.pub"))?;
     let begun = Instant::now();
     fs::remove_file(&file).map_err(failed)?;
-    let change = changed(&mut watch, &image.manifest.digest, false).await?;
+    let change = changed(&mut watch, &digest, false).await?;
     let rejected_after = begun.elapsed();
     stage.told(&tell(&change, rejected_after))?;
-    stage.larder(here, &["status", reference], 3).await?;
-    let repository = served(upstream);
-    let refused = endpoint::blob(&here.endpoint, &repository, &image.layer.digest).await?;
+    stage.larder(here, &["status", &reference], 3).await?;
+    let refused = endpoint::blob(&here.endpoint, &served, &layer).await?;
     if refused.status != 403 {
         return Err(Error::new("quickstart", format!("the endpoint answered {} and not 403", refused.status)));
     }
@@ -212,18 +251,21 @@ async fn change_of_trust(
     stage.command(here, &format!("cp cosign.pub $LARDER_HOME/trust/keys/{KEY}.pub"))?;
     let begun = Instant::now();
     fs::copy(stage.folder().join("cosign.pub"), &file).map_err(failed)?;
-    let change = changed(&mut watch, &image.manifest.digest, true).await?;
+    let change = changed(&mut watch, &digest, true).await?;
     let accepted_after = begun.elapsed();
     stage.told(&tell(&change, accepted_after))?;
-    let answer = endpoint::blob(&here.endpoint, &repository, &image.layer.digest).await?;
-    if answer.status != 200 || answer.digest != image.layer.digest {
+    let answer = endpoint::blob(&here.endpoint, &served, &layer).await?;
+    if answer.status != 200 || answer.digest != layer {
         return Err(Error::new(
             "quickstart",
             format!("the endpoint answered {} after the key came back", answer.status),
         ));
     }
     stage.told("and the endpoint serves its layer again: 200")?;
-    Ok(Told { rejected_after, accepted_after })
+
+    stage.step("Nothing of that is forgotten: both changes, with their causes.")?;
+    stage.larder(here, &["log", &reference], 0).await?;
+    Ok(Told { reference, digest, rejected_after, accepted_after })
 }
 
 /// Opens a watch and reads to the end of its snapshot, after which every change is told.

@@ -176,8 +176,7 @@ impl Stage {
         let status = child.wait().await.map_err(failed)?;
         let said = read.await.map_err(|_| Error::new("quickstart", "reading was stopped"))?.map_err(failed)?;
         if status.code() != Some(expected) {
-            let message = format!("`{typed}` ended with {status} and not with exit code {expected}:\n{said}");
-            return Err(Error::new("quickstart", message.trim_end()));
+            return Err(failure(&typed, &said, status.code()));
         }
         let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
         self.told(&lines.join("\n"))
@@ -216,6 +215,23 @@ impl Drop for Stage {
         }
         // After `clean_up` it is gone already.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Builds the error of a command that failed: with its own words and hint, where it has some.
+fn failure(typed: &str, said: &str, code: Option<i32>) -> Error {
+    let find = |mark: &str| said.lines().find_map(|line| line.trim_start().strip_prefix(mark)).map(str::trim);
+    match find("error:") {
+        Some(words) => {
+            Error::new("quickstart", format!("`{typed}` failed: {words}")).hint(find("hint:").unwrap_or_default())
+        }
+        None => {
+            let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+            Error::new(
+                "quickstart",
+                format!("`{typed}` ended with {code}, which the story does not expect:\n{}", said.trim_end()),
+            )
+        }
     }
 }
 

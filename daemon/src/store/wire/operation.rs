@@ -23,11 +23,13 @@ pub(in crate::store) struct OperationForm {
     tags: Vec<TagMovedForm>,
 }
 
-const OPERATIONS: [(record::OperationKind, u32); 4] = [
+const OPERATIONS: [(record::OperationKind, u32); 6] = [
     (record::OperationKind::Pull, 1),
     (record::OperationKind::Push, 2),
     (record::OperationKind::Receive, 3),
     (record::OperationKind::Sign, 4),
+    (record::OperationKind::Tag, 5),
+    (record::OperationKind::Untag, 6),
 ];
 
 impl Wire for record::Operation {

@@ -1,0 +1,485 @@
+//! What every verb says, word by word: `tests/fixtures/cli/<verb>.txt`.
+//!
+//! Each transcript has the verb's help, what it says when all is well, in words and in JSON, wrong usage, and the errors
+//! that people meet most. `UPDATE_SNAPSHOTS=1` writes them anew; look at the difference before it is committed.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use harness::image::{host_architecture, noise};
+use harness::transcript::{Transcript, file};
+use harness::{Image, Index, Output, Signer};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::world::{APP, World};
+
+/// Errors without a hint: there is nothing that a person could do about them which the message does not say.
+const NO_REMEDY: [&str; 1] = ["is not a tag"];
+
+/// A world, and the session that happens in it.
+struct Session {
+    world: World,
+    transcript: Transcript,
+}
+
+impl Session {
+    fn start() -> Self {
+        Self::in_world(World::start())
+    }
+
+    fn in_world(world: World) -> Self {
+        let mut transcript = Transcript::default();
+        let folder = world.home.path().parent().expect("its folder").to_str().expect("UTF-8").to_owned();
+        transcript.hide(&folder, "~");
+        transcript.hide(world.daemon.endpoint(), &same_length(world.daemon.endpoint(), "127.0.0.1:2"));
+        let registry = world.registry.host();
+        transcript.hide(&registry, &same_length(&registry, "127.0.0.1:1"));
+        for joint in ["_", "-"] {
+            let instead = same_length(&registry, &format!("127.0.0.1{joint}1"));
+            transcript.hide(&registry.replace(':', joint), &instead);
+        }
+        Self { world, transcript }
+    }
+
+    /// With two pulled images, the first signed by `release`, which is trusted.
+    fn furnished() -> Self {
+        let session = Self::start();
+        session.world.upstream("1.0", &[&Signer::new("release")]);
+        session.world.upstream("1.1", &[]);
+        session.world.pull("1.0");
+        session.world.pull("1.1");
+        session.world.home.write_beside("release.pub", Signer::new("release").public_pem());
+        session.world.home.larder(["trust", "add", "release.pub"]).exits(0);
+        session
+    }
+
+    fn reference(&self, tag: &str) -> String {
+        self.world.reference(tag)
+    }
+
+    /// Runs the client and writes down what it says.
+    #[track_caller]
+    fn larder(&mut self, words: &[&str], code: i32) -> String {
+        let output = self.world.home.invoke(words).env("COSIGN_PASSWORD", "larder").run();
+        self.note(words, output, code)
+    }
+
+    #[track_caller]
+    fn note(&mut self, words: &[&str], output: Output, code: i32) -> String {
+        self.transcript.note(words, &output);
+        let output = output.exits(code);
+        if output.stderr.starts_with("error:") {
+            let remedied = ["hint:", "tip:", "--help"].iter().any(|word| output.stderr.contains(word));
+            let excused = NO_REMEDY.iter().any(|words| output.stderr.contains(words));
+            assert!(remedied || excused, "an error says what to do about it: {words:?}\n{}", output.stderr);
+        }
+        output.stdout
+    }
+
+    /// Runs what prints much, and writes down how it begins.
+    #[track_caller]
+    fn begins(&mut self, words: &[&str], lines: usize) {
+        let mut output = self.world.home.larder(words);
+        let cut: Vec<&str> = output.stdout.lines().take(lines).collect();
+        output.stdout = format!("{}\n…\n", cut.join("\n"));
+        self.note(words, output, 0);
+    }
+
+    /// Writes down help and wrong usage.
+    #[track_caller]
+    fn usage(&mut self, verb: &[&str], wrong: &[&str]) {
+        let code = if verb == ["verify"] { 1 } else { 2 };
+        self.larder(&[verb, &["--help"]].concat(), 0);
+        self.larder(&[verb, wrong].concat(), code);
+    }
+
+    #[track_caller]
+    fn matches(self, name: &str) {
+        self.transcript.matches(name);
+    }
+}
+
+/// Returns digits behind a beginning, as long as `text`: columns stay as wide.
+fn same_length(text: &str, begins: &str) -> String {
+    let digit = begins.chars().next_back().expect("a digit").to_string();
+    format!("{begins}{}", digit.repeat(text.len().saturating_sub(begins.len())))
+}
+
+#[test]
+fn larder() {
+    let mut session = Session::start();
+    session.larder(&[], 2);
+    session.larder(&["--help"], 0);
+    session.larder(&["--version"], 0);
+    session.larder(&["pul", "alpine"], 2);
+    session.larder(&["--quiet", "--verbose", "ls"], 2);
+    session.matches("larder");
+}
+
+#[test]
+fn pull() {
+    let mut session = Session::start();
+    session.world.upstream("1.0", &[&Signer::new("release")]);
+    session.world.upstream("1.1", &[]);
+    let (signed, plain) = (session.reference("1.0"), session.reference("1.1"));
+    session.usage(&["pull"], &[]);
+    session.larder(&["pull", "--verified", &plain], 3);
+    session.larder(&["pull", &signed], 0);
+    session.larder(&["pull", &signed], 0);
+    session.larder(&["pull", &plain, "--output", "json"], 0);
+    session.larder(&["--quiet", "pull", &plain], 0);
+    session.larder(&["pull", &session.reference("none")], 1);
+    session.larder(&["pull", "localhost/team/app:dev"], 1);
+    session.larder(&["pull", "--platform", "linux", &signed], 1);
+    session.larder(&["pull", "https://registry.example.org/app"], 1);
+    session.larder(&["pull", "registry.example.org/App"], 1);
+    session.larder(&["pull", "registry.example.org/app@sha256:4bcff63911fc", "--output", "json"], 1);
+    session.matches("pull");
+}
+
+#[test]
+fn push() {
+    let mut session = Session::furnished();
+    let (signed, mirror) = (session.reference("1.0"), session.world.registry.reference("mirror/app", "1.0"));
+    session.usage(&["push"], &[]);
+    session.larder(&["push", &signed, &mirror], 0);
+    session.larder(&["push", &signed, &mirror, "--output", "json"], 0);
+    session.larder(&["push", &session.reference("none")], 1);
+    session.larder(&["push", &signed, "localhost/team/app:dev"], 1);
+    session.matches("push");
+}
+
+#[test]
+fn ls() {
+    let mut session = Session::start();
+    session.usage(&["ls"], &["a", "b"]);
+    session.larder(&["ls"], 0);
+    session.world.upstream("1.0", &[]);
+    session.world.upstream("1.1", &[]);
+    session.world.pull("1.0");
+    session.larder(&["ls"], 0);
+    session.larder(&["ls", "quay.io/**"], 0);
+    session.larder(&["ls", "--output", "json"], 0);
+    let repository = session.reference("1.0").trim_end_matches(":1.0").to_owned();
+    session.larder(&["ls", "--remote", &repository], 0);
+    session.larder(&["ls", "--remote", &repository, "--output", "json"], 0);
+    session.larder(&["ls", "--remote", "localhost/team/app"], 1);
+    session.larder(&["ls", "[x"], 1);
+    session.matches("ls");
+}
+
+/// Pulls an index of which one image is left out, with an SBOM on the other.
+fn with_an_index() -> (Session, String) {
+    let session = Session::furnished();
+    let image =
+        |name: &str, architecture: &str| Image::new(name).architecture(architecture).layer(noise(name, 2_000)).build();
+    let (own, other) = (image("own", host_architecture()), image("other", "s390x"));
+    let index = Index::new().child(&own, "linux", host_architecture()).child(&other, "linux", "s390x").build();
+    session.world.registry.put("store/multi", "1", &index);
+    let reference = session.world.registry.reference("store/multi", "1");
+    session.world.home.larder(["pull", &reference]).exits(0);
+    let sbom =
+        Image::new("sbom").layer("{}").subject(&own, "application/spdx+json").build_with("application/spdx+json");
+    session.world.daemon.http().push_by_digest(&session.world.served_as("store/multi"), &sbom);
+    (session, reference)
+}
+
+#[test]
+fn show() {
+    let (mut session, index) = with_an_index();
+    session.usage(&["show"], &[]);
+    session.larder(&["show", &session.reference("1.0")], 0);
+    session.larder(&["show", &index], 0);
+    session.larder(&["show", &session.reference("1.0"), "--output", "json"], 0);
+    session.larder(&["show", "alpine"], 1);
+    session.matches("show");
+}
+
+#[test]
+fn tree() {
+    let (mut session, index) = with_an_index();
+    session.usage(&["tree"], &[]);
+    session.larder(&["tree", &session.reference("1.0")], 0);
+    session.larder(&["tree", &index], 0);
+    session.larder(&["tree", &session.reference("1.0"), "--output", "json"], 0);
+    session.larder(&["tree", "alpine"], 1);
+    session.matches("tree");
+}
+
+#[test]
+fn inspect() {
+    let (mut session, index) = with_an_index();
+    session.usage(&["inspect"], &["--raw", "--config", "x"]);
+    session.larder(&["inspect", &session.reference("1.0")], 0);
+    session.larder(&["inspect", &index, "--output", "json"], 0);
+    session.larder(&["inspect", "--raw", &index], 0);
+    session.larder(&["inspect", "--config", &index], 0);
+    session.larder(&["inspect", "--platform", "linux/s390x", &index], 1);
+    session.larder(&["inspect", "alpine"], 1);
+    session.matches("inspect");
+}
+
+#[test]
+fn tag() {
+    let mut session = Session::furnished();
+    let (signed, plain) = (session.reference("1.0"), session.reference("1.1"));
+    session.usage(&["tag"], &["alpine"]);
+    session.larder(&["tag", &signed, "localhost/team/app:dev"], 0);
+    session.larder(&["tag", &signed, "localhost/team/app:dev"], 0);
+    session.larder(&["tag", &plain, "localhost/team/app:dev"], 0);
+    session.larder(&["tag", &plain, "localhost/team/app", "--output", "json"], 0);
+    session.larder(&["tag", &signed, &session.reference("mine")], 1);
+    session.larder(&["tag", "alpine", "localhost/team/app:dev"], 1);
+    session.larder(&["tag", &signed, "localhost/team/app:de v"], 1);
+    session.larder(&["tag", &signed, "localhost/Team/app"], 1);
+    session.matches("tag");
+}
+
+#[test]
+fn rm() {
+    let mut session = Session::furnished();
+    let (signed, plain) = (session.reference("1.0"), session.reference("1.1"));
+    session.usage(&["rm"], &[]);
+    session.larder(&["rm", "--dry-run", &signed], 0);
+    session.larder(&["rm", &signed, &session.reference("none")], 1);
+    session.larder(&["rm", &signed], 0);
+    session.larder(&["rm", &plain, "--output", "json"], 0);
+    session.larder(&["rm", &signed], 1);
+    let digest = Image::small("1.0").digest();
+    session.larder(&["rm", &session.world.registry.at(APP, &digest)], 1);
+    session.matches("rm");
+}
+
+#[test]
+fn status() {
+    let mut session = Session::furnished();
+    session.usage(&["status"], &["--not-accepted", "x"]);
+    session.larder(&["status"], 3);
+    session.larder(&["status", &session.reference("1.0")], 0);
+    session.larder(&["status", &session.reference("1.1")], 3);
+    session.larder(&["status", &session.reference("1.1"), "--output", "json"], 3);
+    session.larder(&["status", "--output", "json"], 3);
+    session.larder(&["status", "alpine"], 1);
+    session.larder(&["status", "alpine", "--output", "json"], 1);
+    session.matches("status");
+}
+
+#[test]
+fn explain() {
+    let mut session = Session::furnished();
+    session.usage(&["explain"], &[]);
+    session.larder(&["explain", &session.reference("1.0")], 0);
+    session.larder(&["explain", &session.reference("1.1")], 0);
+    session.larder(&["explain", &session.reference("1.1"), "--output", "json"], 0);
+    session.larder(&["explain", "alpine"], 1);
+    session.matches("explain");
+}
+
+#[test]
+fn verify() {
+    let mut session = Session::furnished();
+    session.usage(&["verify"], &[]);
+    session.larder(&["verify", &session.reference("1.0")], 0);
+    session.larder(&["verify", &session.reference("1.0"), "--output", "json"], 0);
+    session.larder(&["verify", &session.reference("1.1")], 10);
+    session.larder(&["verify", &session.reference("none")], 11);
+    session.world.upstream("2.0", &[&Signer::new("stranger")]);
+    session.larder(&["verify", &session.reference("2.0")], 12);
+    session.matches("verify");
+}
+
+#[test]
+fn watch() {
+    let mut session = Session::furnished();
+    session.usage(&["watch"], &["--from", "yesterday"]);
+    for words in [&["watch", "--from", "start"][..], &["watch", "--output", "json"]] {
+        let mut child = session.world.home.invoke(words).spawn();
+        let mut lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+        let mut stdout = String::new();
+        // The last of what is on record: from here on it waits.
+        while !stdout.contains("by release") && !stdout.contains("complete") {
+            stdout.push_str(&lines.next().expect("what is on record").expect("its stdout"));
+            stdout.push('\n');
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).expect("Ctrl-C");
+        let mut stderr = String::new();
+        child.stderr.take().expect("its stderr").read_to_string(&mut stderr).expect("its stderr");
+        let code = child.wait().expect("its end").code().unwrap_or(-1);
+        session.note(words, Output { code, stdout, stderr }, 0);
+    }
+    session.larder(&["watch", "--from", "999999"], 1);
+    session.matches("watch");
+}
+
+#[test]
+fn log() {
+    let mut session = Session::furnished();
+    session.usage(&["log"], &["-n", "many"]);
+    session.larder(&["log", &session.reference("1.0")], 0);
+    session.larder(&["log", "-n", "2"], 0);
+    session.larder(&["log", &session.reference("1.0"), "-n", "2", "--output", "json"], 0);
+    session.larder(&["log", "alpine"], 0);
+    session.larder(&["log", "Alpine:1"], 1);
+    session.matches("log");
+}
+
+#[test]
+fn trust() {
+    let mut session = Session::start();
+    session.world.upstream("1.0", &[&Signer::new("release")]);
+    session.world.upstream("1.1", &[]);
+    session.world.pull("1.0");
+    session.world.pull("1.1");
+    session.world.home.write_beside("release.pub", Signer::new("release").public_pem());
+    session.world.home.write_beside("notakey.txt", "hello\n");
+    session.usage(&["trust"], &[]);
+    session.larder(&["trust", "list"], 0);
+    session.usage(&["trust", "add"], &[]);
+    let scope = format!("{}/**", session.world.registry.host());
+    session.larder(&["trust", "add", "release.pub", "--for", &scope, "--dry-run"], 0);
+    session.larder(&["trust", "add", "release.pub", "--for", &scope], 0);
+    session.larder(&["trust", "add", "release.pub", "--for", &scope, "--output", "json"], 0);
+    session.larder(&["trust", "add", "notakey.txt"], 1);
+    session.larder(&["trust", "add", "none.pub"], 1);
+    session.usage(&["trust", "list"], &["x"]);
+    session.larder(&["trust", "list"], 0);
+    let listed = session.larder(&["trust", "list", "--output", "json"], 0);
+    // The key's scope names the registry's port.
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    session.transcript.hide(listed["health"]["set"].as_str().expect("a digest"), "sha256:…");
+    session.usage(&["trust", "allow"], &[]);
+    session.larder(&["trust", "allow", &session.reference("1.1"), "--dry-run"], 2);
+    let repository = session.reference("1.0").trim_end_matches(":1.0").to_owned();
+    session.larder(&["trust", "allow", &repository, "--dry-run"], 0);
+    session.larder(&["trust", "allow", &repository], 0);
+    session.larder(&["trust", "allow", &repository, "--output", "json"], 0);
+    session.larder(&["trust", "allow", "[x"], 1);
+    session.usage(&["trust", "remove"], &[]);
+    session.larder(&["trust", "remove", "release", "--dry-run"], 0);
+    session.larder(&["trust", "remove", "release", "--output", "json"], 0);
+    session.larder(&["trust", "remove", "release"], 1);
+    session.matches("trust");
+}
+
+#[test]
+fn key() {
+    let mut session = Session::start();
+    session.usage(&["key"], &["x"]);
+    session.usage(&["key", "generate"], &["x"]);
+    session.larder(&["key", "generate"], 0);
+    session.larder(&["key", "generate"], 1);
+    let made = session.larder(&["key", "generate", "--output-key-prefix", "ci", "--output", "json"], 0);
+    let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+    session.transcript.hide(made["id"].as_str().expect("an id"), "KEY-ID");
+    for name in ["cosign.pub", "ci.pub"] {
+        session.world.home.larder(["trust", "add", name]).exits(0);
+    }
+    let keys = session.world.home.larder(["trust", "list", "--output", "json"]).json();
+    for key in keys["keys"].as_array().expect("keys") {
+        session.transcript.hide(&key["id"].as_str().expect("an id")[..12], "KEY-ID");
+    }
+    session.matches("key");
+}
+
+#[test]
+fn sign() {
+    let mut session = Session::furnished();
+    let keys = harness::binaries::workspace().join("tests/fixtures/cosign/keys");
+    session.world.home.write_beside("cosign.key", fs::read(keys.join("p256.key")).expect("a key"));
+    let plain = session.reference("1.1");
+    session.usage(&["sign"], &[&plain]);
+    session.larder(&["sign", "--key", "cosign.key", &plain], 0);
+    let signed = session.larder(&["sign", "--key", "cosign.key", &plain, "--output", "json"], 0);
+    // It names the registry's port.
+    let signed: serde_json::Value = serde_json::from_str(&signed).expect("JSON");
+    session.transcript.hide(signed["manifest"].as_str().expect("a digest"), "sha256:…");
+    session.larder(&["sign", "--key", "cosign.key", "alpine"], 1);
+    session.larder(&["sign", "--key", "none.key", &plain], 1);
+    session.larder(&["sign", "--key", "release.pub", &plain], 1);
+    session.matches("sign");
+}
+
+#[test]
+fn daemon() {
+    let mut session = Session::start();
+    session.usage(&["daemon"], &["restart"]);
+    session.usage(&["daemon", "status"], &["x"]);
+    session.larder(&["daemon", "status"], 0);
+    session.larder(&["daemon", "status", "--output", "json"], 0);
+    session.usage(&["daemon", "start"], &["x"]);
+    session.larder(&["daemon", "start"], 0);
+    session.usage(&["daemon", "stop"], &["x"]);
+    session.larder(&["daemon", "stop"], 0);
+    session.larder(&["daemon", "stop"], 0);
+    session.larder(&["daemon", "status"], 1);
+    session.matches("daemon");
+}
+
+#[test]
+fn quickstart() {
+    let mut session = Session::start();
+    session.usage(&["quickstart"], &["a", "b"]);
+    session.larder(&["quickstart", "localhost/none", "--output", "json"], 1);
+    session.larder(&["quickstart", "localhost/none:1:2", "--output", "json"], 1);
+    session.matches("quickstart");
+}
+
+#[test]
+fn completion() {
+    let mut session = Session::start();
+    session.usage(&["completion"], &["cmd"]);
+    session.begins(&["completion", "bash"], 2);
+    session.begins(&["completion", "zsh"], 2);
+    session.matches("completion");
+}
+
+#[test]
+fn man() {
+    let mut session = Session::start();
+    session.usage(&["man"], &[]);
+    session.larder(&["man", "man1"], 0);
+    session.larder(&["man", "man1", "--output", "json"], 0);
+    session.larder(&["man", "/dev/null/man1"], 1);
+    session.matches("man");
+}
+
+/// Lists the verbs that a help text names.
+fn verbs(help: &str) -> Vec<String> {
+    let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
+    let lines = commands.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn every_verb_has_a_snapshot() {
+    /// What has no JSON of its own: a script, and pages that are files.
+    const NO_JSON: [&str; 2] = ["completion", "quickstart"];
+    /// What has no success in its transcript: its story is told by tests of its own.
+    const NO_SUCCESS: [&str; 1] = ["quickstart"];
+    let home = harness::Home::new();
+    let top = verbs(&home.larder(["--help"]).exits(0).stdout);
+    assert!(top.len() > 15, "{top:?}");
+    for verb in top {
+        let transcript = fs::read_to_string(file(&verb)).unwrap_or_default();
+        let transcript = format!("\n\n{transcript}");
+        let below = verbs(&home.larder([verb.as_str(), "--help"]).exits(0).stdout);
+        let runs: Vec<&str> = transcript.split("\n\n$ ").collect();
+        let has = |words: &str, code: &str| {
+            runs.iter().any(|run| run.contains(words) && run.contains(&format!("\nexit {code}")))
+        };
+        let names = below.iter().map(|name| format!("larder {verb} {name}"));
+        for name in names.chain([format!("larder {verb}")]) {
+            assert!(has(&format!("{name} --help"), "0"), "no help of `{name}` in {}", file(&verb).display());
+        }
+        let usage = if verb == "verify" { "1" } else { "2" };
+        assert!(has("--help", usage), "no wrong usage of `{verb}`");
+        let succeeds = runs.iter().any(|run| run.contains("\nexit 0") && !run.contains("--help"));
+        assert!(succeeds || NO_SUCCESS.contains(&verb.as_str()), "nothing that `{verb}` does well");
+        assert!(
+            has("--output json", "0") || NO_JSON.contains(&verb.as_str()) || has("--output json", "3"),
+            "no JSON of `{verb}`"
+        );
+    }
+}
