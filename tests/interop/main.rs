@@ -2,6 +2,7 @@
 
 mod cosign;
 mod full_disk;
+mod grpc;
 mod memory;
 mod order;
 mod registries;
@@ -12,13 +13,15 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     ("docker-registry", registries::fixtures_from_a_registry_without_referrers),
     ("referrers", registries::a_registry_with_referrers),
     ("nothing-twice", registries::a_second_pull_moves_nothing),
     ("skopeo", registries::skopeo_reads_and_writes),
     ("cosign-signs", cosign::signs_into_the_endpoint),
     ("cosign-verifies", cosign::verifies_what_larder_signed),
+    ("grpcurl", grpc::grpcurl_on_the_socket_and_over_tls),
+    ("python", grpc::the_example_client_in_python),
     ("order", order::sync_rename_sync_frame_answer),
     ("full-disk", full_disk::a_small_tmpfs),
     ("memory", memory::two_gibibytes_in_and_out),
