@@ -25,7 +25,6 @@ const CHANGE: Rule = Rule { role: Role::Operator, within: SLOW };
 /// something, asks a registry in the daemon's name, or says what is here but listed by nobody, is for operators.
 const METHODS: &[(&str, Rule)] = &[
     ("/grpc.health.v1.Health/Check", ASK),
-    ("/grpc.health.v1.Health/List", ASK),
     ("/grpc.health.v1.Health/Watch", ASK),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ASK),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", ASK),
