@@ -26,7 +26,9 @@ ACCEPTED = (common_pb2.STATE_VERIFIED, common_pb2.STATE_ALLOWED)
 def channel(arguments):
     """Connects: the socket needs no secrets, for the kernel says who calls; TCP is mutual TLS and nothing else."""
     if not arguments.cert:
-        return grpc.insecure_channel(f"unix:{os.path.abspath(arguments.where)}")
+        # gRPC's C core would send the path as the authority, percent-encoded, which is none (RFC 3986, section 3.2).
+        authority = [("grpc.default_authority", "localhost")]
+        return grpc.insecure_channel(f"unix:{os.path.abspath(arguments.where)}", authority)
     cert, key, ca = (open(path, "rb").read() for path in (arguments.cert, arguments.key, arguments.ca))
     return grpc.secure_channel(arguments.where, grpc.ssl_channel_credentials(ca, key, cert))
 
