@@ -4,6 +4,7 @@ mod clients;
 mod conformance;
 mod cosign;
 mod full_disk;
+mod grpc;
 mod memory;
 mod order;
 mod registries;
@@ -15,7 +16,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 19] = [
+const PARTS: [Part; 21] = [
     ("docker-registry", registries::fixtures_from_a_registry_without_referrers),
     ("referrers", registries::a_registry_with_referrers),
     ("nothing-twice", registries::a_second_pull_moves_nothing),
@@ -32,6 +33,8 @@ const PARTS: [Part; 19] = [
     ("podman", runtimes::podman),
     ("containerd", runtimes::containerd),
     ("conformance", conformance::the_suite),
+    ("grpcurl", grpc::grpcurl_on_the_socket_and_over_tls),
+    ("python", grpc::the_example_client_in_python),
     ("order", order::sync_rename_sync_frame_answer),
     ("full-disk", full_disk::a_small_tmpfs),
     ("memory", memory::two_gibibytes_in_and_out),
