@@ -256,21 +256,21 @@ async fn answer(Shared(world): Shared<Arc<World>>, request: Request) -> Response
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let fault = {
+    let (fault, mut released) = {
         let mut inner = world.lock();
         inner.seen.push(Seen {
             method: parts.method.to_string(),
             path: path.clone(),
             authorization: authorization.clone(),
         });
-        inner.take_fault(parts.method.as_str(), &path)
+        // Subscribed while nothing can be released: what is held from here on is released by the next release.
+        (inner.take_fault(parts.method.as_str(), &path), world.release.subscribe())
     };
     let body = to_bytes(Body::new(body), BODY).await.unwrap_or_default();
     match fault {
         Some(Fault::Status(status)) => return error(status, "TOLD", "as the test told"),
         Some(Fault::Redirect(place)) => return with(respond(307, "", Bytes::new()), LOCATION.as_str(), &place),
         Some(Fault::Hold) => {
-            let mut released = world.release.subscribe();
             let _ = released.changed().await;
         }
         _ => {}

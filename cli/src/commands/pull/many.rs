@@ -28,7 +28,7 @@ impl Tally {
         self.bytes = self.bytes.saturating_add(finished.bytes_moved);
         if let Some(verdict) = &finished.verdict {
             let judged = verdict.state();
-            let count = self.states.entry(state::name(judged)).or_insert((0, state::is_accepted(judged)));
+            let count = self.states.entry(state::name(judged)).or_insert_with(|| (0, state::is_accepted(judged)));
             count.0 += 1;
         }
     }
