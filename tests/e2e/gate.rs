@@ -30,8 +30,7 @@ fn a_key_removed_in_the_middle_of_a_pull_refuses_the_next_blob() {
     let image = Image::new("long").layer(first.clone()).layer(second.clone()).build();
     world.registry.put(APP, "1.0", &image);
     world.sign_upstream(&image, &[&release]);
-    world.home.trust().key("release", &release);
-    world.daemon.client().trust_becomes("settled", 1, 0);
+    edit(&world.daemon.client(), || world.home.trust().key("release", &release));
     world.pull("1.0");
     let get = |blob: &Bytes| format!("GET /v2/{}/blobs/{}", world.served(), Digest::of(blob));
 
@@ -105,11 +104,18 @@ fn every_way_of_losing_trust_refuses_the_next_blob() {
     }
 }
 
+/// Edits the trust folder and waits until that is in force; what is listed may be ahead of what is judged under.
+pub(crate) fn edit(client: &Client, change: impl FnOnce()) {
+    let set = || client.trust_list().health.filter(|health| health.condition == "settled").map(|health| health.set);
+    let before = harness::eventually("a settled folder", set);
+    change();
+    harness::eventually("the edit to be in force", || set().filter(|now| *now != before));
+}
+
 /// A world that holds a rejected image in `team/app`, and accepts everything in `open/**`.
 fn with_rejected() -> (World, Content, Bytes) {
     let world = World::start();
-    world.home.trust().policy_static("open", "localhost/open/**", "pass");
-    world.daemon.client().trust_becomes("settled", 0, 1);
+    edit(&world.daemon.client(), || world.home.trust().policy_static("open", "localhost/open/**", "pass"));
     let image = Image::small("rejected");
     world.daemon.http().push("team/app", "1.0", &image);
     let layer = image.blobs().last().expect("a layer").clone();
@@ -190,8 +196,7 @@ fn no_attached_artifact_opens_a_rejected_layer() {
     let signed = referrer(&accepted, SPDX, (EMPTY_JSON, &empty), std::slice::from_ref(&layer));
     http.push_by_digest("team/app", &signed);
     http.push("team/app", &signed.digest_tag(".sig"), &release.signature_of(&signed));
-    world.home.trust().key("release", &release);
-    world.daemon.client().trust_becomes("settled", 1, 1);
+    edit(&world.daemon.client(), || world.home.trust().key("release", &release));
     assert_closed(&http, &["team/app"], &Digest::of(&layer));
     // What is only evidence is open, which shows that the rest was not closed by accident.
     http.push_by_digest("team/app", &referrer(&image, SPDX, (EMPTY_JSON, &empty), std::slice::from_ref(&own)));
@@ -303,8 +308,7 @@ fn embedded_bytes_pass_no_more_than_the_blob_would() {
 fn an_index_opens_its_own_children_and_only_where_it_is_accepted() {
     let (world, image, _) = with_rejected();
     let (http, client, release) = (world.daemon.http(), world.daemon.client(), Signer::new("release"));
-    world.home.trust().key("release", &release);
-    client.trust_becomes("settled", 1, 1);
+    edit(&client, || world.home.trust().key("release", &release));
     let child = Image::small("child");
     let index = Index::new().child(&child, "linux", "amd64").build();
     let wide = Index::new().child(&child, "linux", "amd64").child(&image, "linux", "arm64").build();
@@ -337,8 +341,7 @@ fn a_key_for_one_repository_opens_no_other() {
     let (world, image, _) = with_rejected();
     let (http, client, release) = (world.daemon.http(), world.daemon.client(), Signer::new("release"));
     world.home.trust().key_scope("release", &json!({"for": ["localhost/mirror/**"]}));
-    world.home.trust().key("release", &release);
-    client.trust_becomes("settled", 1, 1);
+    edit(&client, || world.home.trust().key("release", &release));
     http.push("mirror/app", "1.0", &image);
     http.push("team/app", &image.digest_tag(".sig"), &release.signature_of(&image));
     client.becomes("localhost/mirror/app:1.0", State::Verified);
@@ -542,17 +545,14 @@ impl Walk<'_> {
     }
 
     fn turn_a_key(&mut self) {
-        let (key, scope) = self.dice.pick(&KEYS);
+        let (key, _) = self.dice.pick(&KEYS);
         let trust = self.world.home.trust();
         if self.model.keys.remove(key) {
-            trust.remove_key(key);
+            edit(&self.client, || trust.remove_key(key));
         } else {
-            let globs: Vec<_> = scope.iter().map(|repository| format!("localhost/{repository}")).collect();
-            trust.key_scope(key, &json!({"for": globs}));
-            trust.key(key, &Signer::new(key));
+            edit(&self.client, || trust.key(key, &Signer::new(key)));
             self.model.keys.insert(key);
         }
-        self.client.trust_becomes("settled", self.model.keys.len(), 0);
     }
 
     /// Asks for every blob in every repository; returns how many were open, and how many closed although they are here.
@@ -591,6 +591,12 @@ fn lists(content: &Content) -> BTreeSet<Digest> {
 #[test]
 fn the_gate_opens_what_the_model_opens_after_any_history() {
     let world = World::start();
+    // Which key is for which repository is there from the start; keys come and go.
+    for (key, scope) in KEYS {
+        let globs: Vec<_> = scope.iter().map(|repository| format!("localhost/{repository}")).collect();
+        world.home.trust().key_scope(key, &json!({"for": globs}));
+    }
+    let world = world.restart();
     let layers: Vec<_> = (0..6).map(|number| noise(&format!("layer {number}"), 300)).collect();
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let images = (0..6)
