@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod endpoint;
 mod gate;
+mod gate_model;
 mod hostile_local;
 mod judge_sample;
 mod kill;
