@@ -1,12 +1,10 @@
 //! The gate against who wants past it: what a rejected image consists of must not be readable by any other way.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use harness::image::{OCI_CONFIG, OCI_LAYER, describe, digest_tag, noise};
-use harness::signer::{SIMPLE_SIGNING, signature_image};
+use harness::image::{OCI_CONFIG, OCI_LAYER, describe, noise};
+use harness::signer::SIMPLE_SIGNING;
 use harness::{Client, Content, Http, Image, Index, Raw, Signer};
 use http::Method;
 use larder_core::Digest;
@@ -17,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::world::{APP, World};
 
-const SPDX: &str = "application/spdx+json";
-const EMPTY_JSON: &str = "application/vnd.oci.empty.v1+json";
+pub(crate) const SPDX: &str = "application/spdx+json";
+pub(crate) const EMPTY_JSON: &str = "application/vnd.oci.empty.v1+json";
 
 /// Longer than what the kernel's buffers of a connection hold: who has read little of it is in its middle.
 const LONG: usize = 24 << 20;
@@ -30,8 +28,7 @@ fn a_key_removed_in_the_middle_of_a_pull_refuses_the_next_blob() {
     let image = Image::new("long").layer(first.clone()).layer(second.clone()).build();
     world.registry.put(APP, "1.0", &image);
     world.sign_upstream(&image, &[&release]);
-    world.home.trust().key("release", &release);
-    world.daemon.client().trust_becomes("settled", 1, 0);
+    edit(&world.daemon.client(), || world.home.trust().key("release", &release));
     world.pull("1.0");
     let get = |blob: &Bytes| format!("GET /v2/{}/blobs/{}", world.served(), Digest::of(blob));
 
@@ -105,11 +102,18 @@ fn every_way_of_losing_trust_refuses_the_next_blob() {
     }
 }
 
+/// Edits the trust folder and waits until that is in force; what is listed may be ahead of what is judged under.
+pub(crate) fn edit(client: &Client, change: impl FnOnce()) {
+    let set = || client.trust_list().health.filter(|health| health.condition == "settled").map(|health| health.set);
+    let before = harness::eventually("a settled folder", set);
+    change();
+    harness::eventually("the edit to be in force", || set().filter(|now| *now != before));
+}
+
 /// A world that holds a rejected image in `team/app`, and accepts everything in `open/**`.
 fn with_rejected() -> (World, Content, Bytes) {
     let world = World::start();
-    world.home.trust().policy_static("open", "localhost/open/**", "pass");
-    world.daemon.client().trust_becomes("settled", 0, 1);
+    edit(&world.daemon.client(), || world.home.trust().policy_static("open", "localhost/open/**", "pass"));
     let image = Image::small("rejected");
     world.daemon.http().push("team/app", "1.0", &image);
     let layer = image.blobs().last().expect("a layer").clone();
@@ -154,7 +158,7 @@ fn neither_a_mount_nor_another_repository_opens_a_rejected_layer() {
 }
 
 /// A manifest with these blobs as layers of one media type, that refers to `subject`.
-fn referrer(subject: &Content, media_type: &str, config: (&str, &Bytes), layers: &[Bytes]) -> Content {
+pub(crate) fn referrer(subject: &Content, media_type: &str, config: (&str, &Bytes), layers: &[Bytes]) -> Content {
     let described: Vec<_> = layers.iter().map(|layer| describe(media_type, layer)).collect();
     let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": media_type,
         "config": describe(config.0, config.1), "layers": described, "subject": subject.descriptor()});
@@ -190,8 +194,7 @@ fn no_attached_artifact_opens_a_rejected_layer() {
     let signed = referrer(&accepted, SPDX, (EMPTY_JSON, &empty), std::slice::from_ref(&layer));
     http.push_by_digest("team/app", &signed);
     http.push("team/app", &signed.digest_tag(".sig"), &release.signature_of(&signed));
-    world.home.trust().key("release", &release);
-    world.daemon.client().trust_becomes("settled", 1, 1);
+    edit(&world.daemon.client(), || world.home.trust().key("release", &release));
     assert_closed(&http, &["team/app"], &Digest::of(&layer));
     // What is only evidence is open, which shows that the rest was not closed by accident.
     http.push_by_digest("team/app", &referrer(&image, SPDX, (EMPTY_JSON, &empty), std::slice::from_ref(&own)));
@@ -303,8 +306,7 @@ fn embedded_bytes_pass_no_more_than_the_blob_would() {
 fn an_index_opens_its_own_children_and_only_where_it_is_accepted() {
     let (world, image, _) = with_rejected();
     let (http, client, release) = (world.daemon.http(), world.daemon.client(), Signer::new("release"));
-    world.home.trust().key("release", &release);
-    client.trust_becomes("settled", 1, 1);
+    edit(&client, || world.home.trust().key("release", &release));
     let child = Image::small("child");
     let index = Index::new().child(&child, "linux", "amd64").build();
     let wide = Index::new().child(&child, "linux", "amd64").child(&image, "linux", "arm64").build();
@@ -337,8 +339,7 @@ fn a_key_for_one_repository_opens_no_other() {
     let (world, image, _) = with_rejected();
     let (http, client, release) = (world.daemon.http(), world.daemon.client(), Signer::new("release"));
     world.home.trust().key_scope("release", &json!({"for": ["localhost/mirror/**"]}));
-    world.home.trust().key("release", &release);
-    client.trust_becomes("settled", 1, 1);
+    edit(&client, || world.home.trust().key("release", &release));
     http.push("mirror/app", "1.0", &image);
     http.push("team/app", &image.digest_tag(".sig"), &release.signature_of(&image));
     client.becomes("localhost/mirror/app:1.0", State::Verified);
@@ -347,281 +348,4 @@ fn a_key_for_one_repository_opens_no_other() {
     http.blob("localhost/team/app", &image.top_layer()).is(403);
     http.manifest("team/app", &image.digest().to_string()).is(200);
     assert_eq!(http.blob("mirror/ap", &image.top_layer()).status, 404);
-}
-
-// ---- The model: what the gate should say, worked out anew from everything that was pushed.
-
-const REPOSITORIES: [&str; 3] = ["one/app", "two/app", "three/app"];
-/// Key names, and the repositories that each is for.
-const KEYS: [(&str, &[&str]); 2] = [("narrow", &["one/app"]), ("wide", &REPOSITORIES)];
-const STEPS: usize = 90;
-const STEP_KINDS: usize = 8;
-
-/// A manifest in a repository, as the model sees it.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    subject: bool,
-    attached: bool,
-    evidence: bool,
-    is_index: bool,
-    lists: BTreeSet<Digest>,
-}
-
-#[derive(Default)]
-struct Model {
-    held: BTreeMap<(&'static str, Digest), Held>,
-    signed: BTreeSet<(Digest, &'static str)>,
-    keys: BTreeSet<&'static str>,
-}
-
-impl Model {
-    fn is_accepted(&self, repository: &'static str, digest: &Digest) -> bool {
-        if !self.held.get(&(repository, *digest)).is_some_and(|held| held.subject) {
-            return false;
-        }
-        let counts = |(key, scope): &(&'static str, &[&str])| {
-            self.keys.contains(key) && scope.contains(&repository) && self.signed.contains(&(*digest, *key))
-        };
-        let parent = |(place, parent): &(&'static str, Digest), held: &Held| {
-            *place == repository
-                && held.is_index
-                && held.subject
-                && held.lists.contains(digest)
-                && self.is_accepted(repository, parent)
-        };
-        KEYS.iter().any(counts) || self.held.iter().any(|(place, held)| parent(place, held))
-    }
-
-    fn is_open(&self, repository: &'static str, blob: &Digest) -> bool {
-        let reached =
-            *blob != Digest::of(b"{}") && self.held.values().any(|held| held.subject && held.lists.contains(blob));
-        self.held.iter().filter(|((place, _), held)| *place == repository && held.lists.contains(blob)).any(
-            |((_, digest), held)| match held.subject {
-                true => self.is_accepted(repository, digest),
-                false => held.attached && held.evidence && !reached,
-            },
-        )
-    }
-}
-
-/// A cheap pseudo-random sequence, the same at every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap_or_default()
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
-}
-
-/// A walk over the daemon and the model at once.
-struct Walk<'a> {
-    world: &'a World,
-    client: Client,
-    http: Http,
-    dice: Dice,
-    model: Model,
-    layers: Vec<Bytes>,
-    images: Vec<Content>,
-    indexes: Vec<Content>,
-    /// Everything that is asked for.
-    blobs: BTreeSet<Digest>,
-    done: [usize; STEP_KINDS],
-}
-
-impl Walk<'_> {
-    /// Pushes a manifest under a tag or (without one) its digest; its blobs are here already.
-    fn put(&mut self, repository: &'static str, tag: Option<&str>, content: &Content) {
-        for blob in content.blobs() {
-            self.upload(blob);
-        }
-        let root = content.root();
-        let reference = tag.map_or_else(|| root.digest().to_string(), str::to_owned);
-        self.http.put_manifest(repository, &reference, &root.media_type, root.bytes.clone()).is(201);
-        self.blobs.insert(root.digest());
-        self.blobs.extend(lists(content));
-    }
-
-    fn upload(&self, blob: &Bytes) {
-        let path = format!("/v2/up/load/blobs/uploads/?digest={}", Digest::of(blob));
-        self.http.send(Method::POST, &path, "application/octet-stream", blob.clone()).is(201);
-    }
-
-    fn hold(&mut self, repository: &'static str, content: &Content, evidence: bool) -> &mut Held {
-        let held = self.model.held.entry((repository, content.digest())).or_default();
-        held.evidence = evidence;
-        held.is_index = content.root().media_type == OCI_INDEX;
-        held.lists = lists(content);
-        held
-    }
-
-    /// The images that a repository has, in whatever role.
-    fn images_in(&self, repository: &'static str) -> Vec<Content> {
-        let is_held = |image: &&Content| self.model.held.contains_key(&(repository, image.digest()));
-        self.images.iter().filter(is_held).cloned().collect()
-    }
-
-    fn step(&mut self, number: usize) {
-        let kind = if number < STEP_KINDS { number } else { self.dice.below(STEP_KINDS) };
-        let repository = self.dice.pick(&REPOSITORIES);
-        let image = self.dice.pick(&self.images.clone());
-        match kind {
-            0 => {
-                self.put(repository, Some(&format!("t{number}")), &image);
-                self.hold(repository, &image, false).subject = true;
-            }
-            1 => self.sign(repository, &image),
-            2 => {
-                let layers = vec![self.dice.pick(&self.layers.clone()), self.dice.pick(&self.layers.clone())];
-                let evidence = self.dice.below(3) > 0;
-                let media_type = if evidence { SPDX } else { OCI_LAYER };
-                let content = referrer(&image, media_type, (EMPTY_JSON, &Bytes::from_static(b"{}")), &layers);
-                self.put(repository, None, &content);
-                self.hold(repository, &content, evidence).attached = true;
-            }
-            3 => {
-                // An image where only signatures belong.
-                let other = self.dice.pick(&self.images.clone());
-                let suffix = self.dice.pick(&[".sig", ".att", ".sbom"]);
-                self.put(repository, Some(&digest_tag(&other.digest(), suffix)), &image);
-                self.hold(repository, &image, false).attached = true;
-            }
-            4 | 5 => self.index(number, repository, &image, kind == 4),
-            6 => {
-                let from = self.dice.pick(&REPOSITORIES);
-                let blob = Digest::of(&self.dice.pick(&self.layers.clone()));
-                let mount = format!("/v2/{repository}/blobs/uploads/?mount={blob}&from={from}");
-                let status = self.http.send(Method::POST, &mount, "", Bytes::new()).status;
-                assert_eq!(status, if self.model.is_open(from, &blob) { 201 } else { 202 }, "a mount from {from}");
-            }
-            _ => self.turn_a_key(),
-        }
-        self.done[kind] += 1;
-    }
-
-    fn sign(&mut self, repository: &'static str, image: &Content) {
-        let (key, _) = self.dice.pick(&KEYS);
-        let whole = if self.indexes.is_empty() || self.dice.below(3) > 0 {
-            image.clone()
-        } else {
-            self.dice.pick(&self.indexes.clone())
-        };
-        let signature = signature_image(&[Signer::new(key).sign(&whole.digest())]);
-        self.put(repository, Some(&whole.digest_tag(".sig")), &signature);
-        self.hold(repository, &signature, true).attached = true;
-        self.model.signed.insert((whole.digest(), key));
-    }
-
-    /// Pushes an index of what the repository has, by a tag or as a fallback index.
-    fn index(&mut self, number: usize, repository: &'static str, image: &Content, by_tag: bool) {
-        let there = self.images_in(repository);
-        if there.is_empty() {
-            return;
-        }
-        let children = [self.dice.pick(&there), self.dice.pick(&there)];
-        let descriptors: Vec<_> = children.iter().map(Content::descriptor).collect();
-        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
-        let index = Content::of(OCI_INDEX, &index, Vec::new());
-        if by_tag {
-            self.put(repository, Some(&format!("t{number}")), &index);
-            self.hold(repository, &index, false).subject = true;
-            for child in &children {
-                self.hold(repository, child, false).subject = true;
-            }
-            self.indexes.push(index);
-        } else {
-            self.put(repository, Some(&image.digest_tag("")), &index);
-            self.hold(repository, &index, false).attached = true;
-        }
-    }
-
-    fn turn_a_key(&mut self) {
-        let (key, scope) = self.dice.pick(&KEYS);
-        let trust = self.world.home.trust();
-        if self.model.keys.remove(key) {
-            trust.remove_key(key);
-        } else {
-            let globs: Vec<_> = scope.iter().map(|repository| format!("localhost/{repository}")).collect();
-            trust.key_scope(key, &json!({"for": globs}));
-            trust.key(key, &Signer::new(key));
-            self.model.keys.insert(key);
-        }
-        self.client.trust_becomes("settled", self.model.keys.len(), 0);
-    }
-
-    /// Asks for every blob in every repository; returns how many were open, and how many closed although they are here.
-    fn compare(&self, number: usize) -> (usize, usize) {
-        let mut connection = Raw::connect(self.world.daemon.endpoint());
-        let (mut open, mut closed) = (0, 0);
-        for repository in REPOSITORIES {
-            for blob in &self.blobs {
-                let status = harness::eventually("an answer that is not pending", || {
-                    connection.ask(&format!("GET /v2/{repository}/blobs/{blob}"), "");
-                    let status = connection.answer().expect("an answer").0.status;
-                    (status != 503).then_some(status)
-                });
-                assert!(matches!(status, 200 | 403 | 404), "step {number}: {blob} in {repository}: {status}");
-                let expected = self.model.is_open(repository, blob);
-                assert_eq!(status == 200, expected, "step {number}: {blob} in {repository} gave {status}");
-                open += usize::from(status == 200);
-                closed += usize::from(status == 403);
-            }
-        }
-        (open, closed)
-    }
-}
-
-/// The digests that a manifest lists.
-fn lists(content: &Content) -> BTreeSet<Digest> {
-    let manifest: Value = serde_json::from_slice(&content.root().bytes).expect("a manifest");
-    let arrays = ["layers", "manifests"].into_iter().flat_map(|name| manifest[name].as_array().into_iter().flatten());
-    arrays
-        .chain([&manifest["config"]])
-        .filter_map(|descriptor| descriptor["digest"].as_str())
-        .map(|digest| digest.parse().expect("a digest"))
-        .collect()
-}
-
-#[test]
-fn the_gate_opens_what_the_model_opens_after_any_history() {
-    let world = World::start();
-    let layers: Vec<_> = (0..6).map(|number| noise(&format!("layer {number}"), 300)).collect();
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let images = (0..6)
-        .map(|number| {
-            let image = Image::new(&format!("image {number}"));
-            image.layer(dice.pick(&layers)).layer(dice.pick(&layers)).build()
-        })
-        .collect();
-    let mut walk = Walk {
-        client: world.daemon.client(),
-        http: world.daemon.http(),
-        dice,
-        model: Model::default(),
-        images,
-        indexes: Vec::new(),
-        blobs: layers.iter().map(|layer| Digest::of(layer)).collect(),
-        layers,
-        done: [0; STEP_KINDS],
-        world: &world,
-    };
-    for layer in walk.layers.clone() {
-        walk.upload(&layer);
-    }
-    let (mut open, mut closed) = (0, 0);
-    for number in 0..STEPS {
-        walk.step(number);
-        let (more_open, more_closed) = walk.compare(number);
-        open += more_open;
-        closed += more_closed;
-    }
-    println!("{STEPS} steps {:?}: {open} times open, {closed} times closed", walk.done);
-    assert!(walk.done.iter().all(|count| *count > 0), "a kind of step that never came: {:?}", walk.done);
-    assert!(open > 100 && closed > 100, "both must occur often: {open}, {closed}");
 }

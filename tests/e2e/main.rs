@@ -12,6 +12,7 @@ mod endpoint_clients;
 mod gate;
 mod grpc_limits;
 mod grpc_tcp;
+mod gate_model;
 mod hostile_local;
 mod hostile_registry;
 mod judge_sample;

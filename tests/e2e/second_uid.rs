@@ -19,6 +19,7 @@ use larder_core::manifest::OCI_MANIFEST;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::gate;
 use crate::world::World;
 
 /// An ordinary user's uid, and nobody's, which the kernel also shows for those that have none in a namespace.
@@ -174,8 +175,7 @@ fn speak(socket: &str) -> String {
 fn without_the_token_a_stranger_neither_reads_nor_writes_at_the_endpoint() {
     let strangers = Stranger::all();
     let mut world = World::start();
-    world.home.trust().policy_static("all", "**", "pass");
-    world.daemon.client().trust_becomes("settled", 0, 1);
+    gate::edit(&world.daemon.client(), || world.home.trust().policy_static("all", "**", "pass"));
     let (image, intruder) = (Image::small("kept"), Image::small("intruder"));
     world.daemon.http().push("team/app", "1.0", &image);
     let token = fs::read_to_string(world.home.path().join("endpoint.token")).expect("the token");

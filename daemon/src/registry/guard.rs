@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use larder_core::manifest::MAX_MANIFEST_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::access::Peer;
@@ -30,6 +31,12 @@ const CONNECTIONS_OF_ONE: usize = 32;
 const OWN_BODIES: usize = 64;
 /// How many requests of all others may bring bytes at once.
 const OTHER_BODIES: usize = 16;
+/// How many KiB of manifests of the daemon's user and root may be on their way in at once: they are held in memory.
+const OWN_MANIFESTS: usize = 32 << 10;
+/// How many KiB of manifests of all others.
+const OTHER_MANIFESTS: usize = 8 << 10;
+/// The KiB that a request takes whose body is not kept.
+const NOT_KEPT: u32 = 64;
 
 /// The slowest that a client may send or take what it asked for.
 pub(super) const SLOWEST: Rate = Rate { bytes: 64 << 10, window: Duration::from_secs(60) };
@@ -49,8 +56,23 @@ pub(super) struct Rooms {
     own: Arc<Semaphore>,
     /// Held for a look and a step; how many connections each has.
     others: Arc<Mutex<HashMap<Peer, usize>>>,
-    own_bodies: Semaphore,
-    other_bodies: Semaphore,
+    own_bodies: Bodies,
+    other_bodies: Bodies,
+}
+
+/// The room for what requests bring.
+#[derive(Debug)]
+struct Bodies {
+    requests: Semaphore,
+    /// In KiB.
+    manifests: Semaphore,
+}
+
+/// The turn of a request to bring its bytes; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    _request: SemaphorePermit<'a>,
+    _manifest: Option<SemaphorePermit<'a>>,
 }
 
 /// A connection's place; given back when dropped.
@@ -81,13 +103,19 @@ impl Drop for OtherPlace {
     }
 }
 
+impl Bodies {
+    fn new(requests: usize, manifests: usize) -> Self {
+        Self { requests: Semaphore::new(requests), manifests: Semaphore::new(manifests) }
+    }
+}
+
 impl Default for Rooms {
     fn default() -> Self {
         Self {
             own: Arc::new(Semaphore::new(OWN_CONNECTIONS)),
             others: Arc::default(),
-            own_bodies: Semaphore::new(OWN_BODIES),
-            other_bodies: Semaphore::new(OTHER_BODIES),
+            own_bodies: Bodies::new(OWN_BODIES, OWN_MANIFESTS),
+            other_bodies: Bodies::new(OTHER_BODIES, OTHER_MANIFESTS),
         }
     }
 }
@@ -113,12 +141,29 @@ impl Rooms {
         Some(Place::Other { _place: OtherPlace { others: Arc::clone(&self.others), peer } })
     }
 
-    /// Returns where requests that bring bytes wait for their turn.
-    pub(super) fn bodies(&self, standing: Standing) -> &Semaphore {
-        match standing {
+    /// Waits until a request may bring its bytes; a manifest also until there is memory for it.
+    pub(super) async fn turn(&self, standing: Standing, manifest: Option<SizeHint>) -> Option<Turn<'_>> {
+        let bodies = match standing {
             Standing::Own => &self.own_bodies,
             Standing::Other(_) => &self.other_bodies,
-        }
+        };
+        let request = bodies.requests.acquire().await.ok()?;
+        let manifest = match manifest {
+            Some(length) => Some(bodies.manifests.acquire_many(kept_kib(&length)).await.ok()?),
+            None => None,
+        };
+        Some(Turn { _request: request, _manifest: manifest })
+    }
+}
+
+/// How many KiB of a manifest will be held: all that was announced, the most where nothing was, nothing of one that is
+/// announced as too long.
+fn kept_kib(length: &SizeHint) -> u32 {
+    let kib = |bytes: u64| u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(NOT_KEPT);
+    match length.upper() {
+        Some(bytes) if bytes > MAX_MANIFEST_BYTES => NOT_KEPT,
+        Some(bytes) => kib(bytes),
+        None => kib(MAX_MANIFEST_BYTES),
     }
 }
 
@@ -333,6 +378,24 @@ mod tests {
         assert_eq!(of_one.len(), CONNECTIONS_OF_ONE);
         drop(of_one);
         assert!(rooms.others.lock().expect("not poisoned").is_empty(), "all was given back");
+    }
+
+    #[tokio::test]
+    async fn manifests_take_turns_by_the_memory_that_they_need() {
+        let rooms = Rooms::default();
+        let mut turns = Vec::new();
+        for _ in 0..8 {
+            turns.push(rooms.turn(Standing::Own, Some(SizeHint::default())).await.expect("of 4 MiB each"));
+        }
+        let next = |bytes| {
+            let turn = rooms.turn(Standing::Own, Some(SizeHint::with_exact(bytes)));
+            tokio::time::timeout(Duration::from_millis(20), turn)
+        };
+        assert!(next(100).await.is_err(), "there is no memory for one more");
+        turns.pop();
+        assert!(next(100).await.is_ok() && next(5 << 20).await.is_ok());
+        let other = rooms.turn(Standing::Other(Peer::Unknown), Some(SizeHint::default())).await;
+        assert!(other.is_some(), "others have memory of their own");
     }
 
     /// A body of chunks of these lengths, each after a pause.

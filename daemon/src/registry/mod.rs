@@ -30,7 +30,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,7 +40,7 @@ use crate::ops::{self, Ctx};
 use crate::store::record::Actor;
 use access::{Access, Peer};
 use errors::Failure;
-use guard::{Drained, Paced, Place, Rooms, SLOWEST, Standing};
+use guard::{Drained, Paced, Place, Rooms, SLOWEST, Standing, Turn};
 use route::{Call, Query, Route, What};
 
 /// How long a client may take to send a request's head, and leave a connection idle before it.
@@ -197,10 +196,10 @@ impl Endpoint {
         if parts.uri.path() == METRICS && parts.method == Method::GET {
             return Ok(metrics(&self.ctx).await);
         }
-        // Held until the answer is made, which is when the body was read.
-        let _turn = if body.is_end_stream() { None } else { Some(self.turn(peer).await?) };
-        let body = Body::new(Paced::new(body, SLOWEST));
         let Route { call, query } = Route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
+        // Held until the answer is made, which is when the body was read.
+        let _turn = if body.is_end_stream() { None } else { Some(self.turn(peer, &call, &body).await?) };
+        let body = Body::new(Paced::new(body, SLOWEST));
         match call {
             Call::Version => Ok(version(parts.method == Method::HEAD)),
             Call::Catalog => read::catalog(&self.ctx, &query).await,
@@ -212,9 +211,10 @@ impl Endpoint {
     }
 
     /// Waits until a request may bring its bytes.
-    async fn turn(&self, peer: Peer) -> Result<SemaphorePermit<'_>, Failure> {
-        let turn = timeout(TURN_TIMEOUT, self.rooms.bodies(self.standing(peer)).acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| {
+    async fn turn(&self, peer: Peer, call: &Call, body: &Incoming) -> Result<Turn<'_>, Failure> {
+        let is_manifest = matches!(call, Call::In { what: What::WriteManifest(_), .. });
+        let turn = self.rooms.turn(self.standing(peer), is_manifest.then(|| body.size_hint()));
+        timeout(TURN_TIMEOUT, turn).await.ok().flatten().ok_or_else(|| {
             let message = "too many requests that bring content are under way; try again when some have ended";
             Failure::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message)
         })

@@ -164,7 +164,7 @@ async fn small_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
             if length > MAX_DRAINED {
                 break;
             }
-            if length <= MAX_MANIFEST_BYTES {
+            if length.max(announced.unwrap_or_default()) <= MAX_MANIFEST_BYTES {
                 raw.extend_from_slice(&chunk);
             }
         }
