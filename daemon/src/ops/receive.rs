@@ -284,8 +284,9 @@ pub async fn mount(ctx: &Ctx, uploads: &Uploads, from: &Repository, to: &Reposit
 
 /// Decides on a blob that no manifest of the repository lists yet; `None` where it was not uploaded there either.
 ///
-/// Nothing judges it, so that a gate that enforces holds it back; that it arrived may be seen, so that nobody sends it again
-/// after a break. Where a manifest lists it elsewhere it is that one's, and uploading it again changes nothing.
+/// Nothing judges it, so that a gate that enforces holds it back: else a rejected image's layer, uploaded anew under another
+/// algorithm's digest, could be read by that. Where a manifest lists it elsewhere it is that one's, and uploading it again
+/// changes nothing.
 pub async fn uploaded(ctx: &Ctx, uploads: &Uploads, repository: &Repository, digest: Digest) -> Option<Decision> {
     if !uploads.was_uploaded(repository, digest) || !ctx.store.has(&digest) {
         return None;

@@ -65,7 +65,9 @@ pub(super) async fn blob(
         Err(unknown @ ServeError::BlobUnknown { .. }) => {
             match receive::uploaded(ctx, uploads, repository, digest).await {
                 None => return Err(unknown.into()),
-                Some(Decision::Refuse | Decision::Retry) if !head => return Err(Failure::unlisted(digest)),
+                Some(Decision::Refuse | Decision::Retry) => {
+                    return Err(if head { unknown.into() } else { Failure::unlisted(digest) });
+                }
                 Some(decision) => {
                     let (file, length) = ctx.store.open_blob(&digest).await?;
                     let warning = (decision == Decision::Warn).then(|| format!("no manifest lists {digest} yet"));
