@@ -130,7 +130,7 @@ fn uploads_in_chunks_say_where_to_go_on() {
     wrong.send(Method::PUT, &finish, OCTETS, bytes.slice(21..)).is(416);
     let right = http.clone().with("content-range", "20-29");
     right.send(Method::PUT, &finish, OCTETS, bytes.slice(20..)).is(201);
-    assert_eq!(http.blob("team/app", &Digest::of(&bytes)).is(200).body, bytes);
+    assert_eq!(std::fs::read(world.home.blob(&Digest::of(&bytes))).expect("the blob"), bytes);
     http.get(&place).is(404);
     // Cancelled.
     let place = begin(&http, "team/app");
@@ -139,24 +139,44 @@ fn uploads_in_chunks_say_where_to_go_on() {
 }
 
 #[test]
-fn an_uploaded_blob_is_read_back_where_it_was_written_and_opens_nothing() {
+fn an_uploaded_blob_is_read_back_where_it_was_written_unless_the_gate_enforces() {
+    for (gate, status) in [("enforce", 403), ("warn", 206), ("off", 206)] {
+        let world = World::with_config(&format!("gate = \"{gate}\"\n"));
+        let http = world.daemon.http();
+        let bytes = noise("alone", 50);
+        let digest = Digest::of(&bytes);
+        http.put_blob("team/app", &digest, bytes.clone()).is(201);
+        // Nothing judges it yet.
+        let head = http.head(&format!("/v2/team/app/blobs/{digest}"));
+        assert_eq!(head.status, if status == 403 { 404 } else { 200 }, "gate {gate}");
+        let part = http.clone().with("range", "bytes=10-19").blob("team/app", &digest).is(status);
+        if status == 403 {
+            assert!(part.text().contains("push that manifest"), "{}", part.text());
+        } else {
+            assert_eq!((part.header("content-range"), &part.body[..]), ("bytes 10-19/50", &bytes[10..20]));
+            assert_eq!(part.header("warning").is_empty(), gate == "off");
+            assert_eq!(
+                http.clone().with("range", "bytes=-5").blob("team/app", &digest).is(206).body,
+                bytes.slice(45..)
+            );
+            let beyond = http.clone().with("range", "bytes=50-").blob("team/app", &digest).is(416);
+            assert_eq!(beyond.header("content-range"), "bytes */50");
+        }
+        http.blob("team/other", &digest).is(404);
+    }
+}
+
+#[test]
+fn uploading_a_rejected_layer_again_opens_nothing() {
     let world = World::start();
     let http = world.daemon.http();
-    let bytes = noise("alone", 50);
-    let digest = Digest::of(&bytes);
-    http.put_blob("team/app", &digest, bytes.clone()).is(201);
-    http.head(&format!("/v2/team/app/blobs/{digest}")).is(200);
-    let part = http.clone().with("range", "bytes=10-19").blob("team/app", &digest).is(206);
-    assert_eq!((part.header("content-range"), &part.body[..]), ("bytes 10-19/50", &bytes[10..20]));
-    assert_eq!(http.clone().with("range", "bytes=-5").blob("team/app", &digest).is(206).body, bytes.slice(45..));
-    let beyond = http.clone().with("range", "bytes=50-").blob("team/app", &digest).is(416);
-    assert_eq!(beyond.header("content-range"), "bytes */50");
-    http.blob("team/other", &digest).is(404);
-    // A rejected image's layer is that image's, whoever uploads it, whenever.
+    let digest = Digest::of(b"denied");
+    http.put_blob("team/app", &digest, Bytes::from_static(b"denied")).is(201);
+    // It is the rejected image's, whoever uploads it, whenever.
     let image = Image::small("rejected");
     let layer = image.blobs().last().expect("a layer").clone();
     http.put_blob("team/other", &image.top_layer(), layer.clone()).is(201);
-    http.blob("team/other", &image.top_layer()).is(200);
+    http.blob("team/other", &image.top_layer()).is(403);
     http.push("team/app", "1.0", &image);
     http.put_blob("team/third", &image.top_layer(), layer).is(201);
     for repository in ["team/other", "team/third"] {

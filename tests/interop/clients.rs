@@ -121,14 +121,15 @@ pub(crate) fn regctl() {
     assert!(stage.run(&format!("regctl artifact tree {app}:1.0")).succeeds().contains("application/spdx+json"));
     let filtered = format!("regctl artifact list --filter-artifact-type application/none {app}:1.0");
     assert!(!stage.run(&filtered).succeeds().contains("spdx"));
-    // A blob that no manifest lists yet can be read back where it was written.
+    // A blob that no manifest lists yet is not given out; one that an accepted image lists is.
     let layer = &image.blobs()[1];
     std::fs::write(stage.file("blob"), layer.slice(..100)).expect("a file");
     let blob = std::fs::File::open(stage.file("blob")).expect("a file");
     let digest = stage.run_reading(&format!("regctl blob put {}", stage.at("team/blob")), blob.into()).succeeds();
     let at = format!("{} {}", stage.at("team/blob"), digest.trim());
-    stage.run(&format!("regctl blob head {at}")).succeeds();
-    stage.run(&format!("regctl blob get {at}")).succeeds();
+    stage.run(&format!("regctl blob get {at}")).fails_with(&["push that manifest"]);
+    stage.run(&format!("regctl blob head {app} {}", larder_core::Digest::of(layer))).succeeds();
+    stage.run(&format!("regctl blob get {app} {}", larder_core::Digest::of(layer))).succeeds();
     let repositories = stage.run(&format!("regctl repo ls {}", stage.daemon.endpoint())).succeeds();
     assert_eq!(repositories, "other/copy\nteam/app\nteam/imported\n");
     // A removed tag, which regctl would overwrite where it cannot be removed.

@@ -11,7 +11,8 @@ use larder_core::manifest::{MAX_DEPTH, Manifest, ManifestError, is_index};
 use larder_core::verdict::State;
 use larder_core::{Digest, Reference, Repository, Tag};
 
-use super::serve::{self, Blob, Named, ServeError, Served};
+use super::serve::gate::Decision;
+use super::serve::{self, Named};
 use super::{Ctx, added};
 use crate::config::GateMode;
 use crate::store::StoreError;
@@ -272,41 +273,31 @@ async fn children(
 
 /// Takes a blob over from another repository without its bytes, where the client could read it there.
 pub async fn mount(ctx: &Ctx, uploads: &Uploads, from: &Repository, to: &Repository, digest: Digest) -> bool {
-    let may = serve::open(ctx, from, digest).await.is_ok() || is_readable(ctx, uploads, from, digest).await;
+    let uploaded = uploaded(ctx, uploads, from, digest).await;
+    let may =
+        matches!(uploaded, Some(Decision::Serve | Decision::Warn)) || serve::open(ctx, from, digest).await.is_ok();
     if may {
         uploads.remember(to, digest);
     }
     may
 }
 
-/// Opens a blob that was uploaded here and that no manifest of the repository lists yet: who pushes reads back what it
-/// wrote, and does not send it again after a break.
+/// Decides on a blob that no manifest of the repository lists yet; `None` where it was not uploaded there either.
 ///
-/// # Errors
-/// Fails where it was not uploaded here, or is held back.
-pub async fn uploaded(
-    ctx: &Ctx,
-    uploads: &Uploads,
-    repository: &Repository,
-    digest: Digest,
-) -> Result<Served<Blob>, ServeError> {
-    if !is_readable(ctx, uploads, repository, digest).await {
-        return Err(ServeError::BlobUnknown { repository: repository.clone(), digest });
-    }
-    let (file, length) = ctx.store.open_blob(&digest).await?;
-    Ok(Served { value: Blob { file, length }, warning: None })
-}
-
-/// Says whether an uploaded blob may be read before a manifest lists it: not where any manifest lists it elsewhere, for then
-/// it is that manifest's, and uploading it again must not open the layers of a rejected image.
-async fn is_readable(ctx: &Ctx, uploads: &Uploads, repository: &Repository, digest: Digest) -> bool {
+/// Nothing judges it, so that a gate that enforces holds it back: else a rejected image's layer, uploaded anew under another
+/// algorithm's digest, could be read by that. Where a manifest lists it elsewhere it is that one's, and uploading it again
+/// changes nothing.
+pub async fn uploaded(ctx: &Ctx, uploads: &Uploads, repository: &Repository, digest: Digest) -> Option<Decision> {
     if !uploads.was_uploaded(repository, digest) || !ctx.store.has(&digest) {
-        return false;
+        return None;
     }
     let state = ctx.verdict(repository, digest).state;
     if ctx.gate == GateMode::Off {
-        return state != State::Corrupt;
+        return (state != State::Corrupt).then_some(Decision::Serve);
     }
-    let listed = ctx.store.listed_anywhere(digest).await;
-    !matches!(state, State::Corrupt | State::Denied) && listed.is_ok_and(|listed| listed.is_empty())
+    let is_elsewhere = !ctx.store.listed_anywhere(digest).await.is_ok_and(|listed| listed.is_empty());
+    if is_elsewhere || matches!(state, State::Corrupt | State::Denied) {
+        return None;
+    }
+    Some(if ctx.gate == GateMode::Warn { Decision::Warn } else { Decision::Refuse })
 }

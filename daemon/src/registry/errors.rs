@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use larder_core::Digest;
 use larder_core::manifest::ManifestError;
 
 use super::access::Rejection;
@@ -183,6 +184,13 @@ impl From<UploadError> for Failure {
 }
 
 impl Failure {
+    /// The answer to who reads a blob that was uploaded, and that the gate can judge by no manifest.
+    pub(super) fn unlisted(digest: Digest) -> Self {
+        let message =
+            format!("the blob {digest} was uploaded, and is held back until a manifest lists it: push that manifest");
+        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
     /// The answer to a manifest that is longer than one may be.
     pub(super) fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
@@ -225,7 +233,6 @@ impl From<StoreError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::Digest;
     use larder_core::verdict::{Gate, State, Verdict};
 
     use super::*;

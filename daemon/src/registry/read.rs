@@ -15,7 +15,8 @@ use super::range::Part;
 use super::route::{Query, encode};
 use super::stream::Slices;
 use crate::ops::receive::uploads::Uploads;
-use crate::ops::serve::{self, Named, ServeError};
+use crate::ops::serve::gate::Decision;
+use crate::ops::serve::{self, Blob, Named, ServeError, Served};
 use crate::ops::{Ctx, catalog, receive};
 
 /// `Docker-Content-Digest`, what the bytes are.
@@ -56,7 +57,19 @@ pub(super) async fn blob(
     head: bool,
 ) -> Result<Response, Failure> {
     let served = match serve::blob(ctx, repository, digest).await {
-        Err(ServeError::BlobUnknown { .. }) => receive::uploaded(ctx, uploads, repository, digest).await?,
+        Err(unknown @ ServeError::BlobUnknown { .. }) => {
+            match receive::uploaded(ctx, uploads, repository, digest).await {
+                None => return Err(unknown.into()),
+                Some(Decision::Refuse | Decision::Retry) => {
+                    return Err(if head { unknown.into() } else { Failure::unlisted(digest) });
+                }
+                Some(decision) => {
+                    let (file, length) = ctx.store.open_blob(&digest).await?;
+                    let warning = (decision == Decision::Warn).then(|| format!("no manifest lists {digest} yet"));
+                    Served { value: Blob { file, length }, warning }
+                }
+            }
+        }
         // To a client that asks whether the blob is there, one that is held back is not: it uploads it, or does without.
         Err(ServeError::Refused { .. } | ServeError::NotEvidence { .. }) if head => {
             return Err(ServeError::BlobUnknown { repository: repository.clone(), digest }.into());
