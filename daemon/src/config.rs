@@ -16,7 +16,6 @@ use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::store::{Keep, SEGMENT_BYTES};
 use crate::telemetry::log::{LogFormat, LogLevel};
 pub use grpc::{CertificateName, GrpcClient, GrpcConfig, Role};
 
@@ -38,6 +37,8 @@ pub const MAX_CONCURRENCY: usize = 64;
 pub const DEFAULT_KEEP_DAYS: u32 = 90;
 /// How long the journal may be before anything goes, unless told otherwise, in bytes.
 pub const DEFAULT_KEEP_BYTES: u64 = 1 << 30;
+/// How long a segment of the journal grows unless told otherwise, in bytes.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 /// How long a segment of the journal may be told to be, in bytes.
 const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// The most bytes that the file may have.
@@ -75,6 +76,15 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// How lines are written.
     pub format: LogFormat,
+}
+
+/// How much history is kept: a part goes where the journal is longer than `bytes` and the part is older than `days`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Nothing younger goes.
+    pub days: u32,
+    /// Nothing goes while the journal is no longer than this.
+    pub bytes: u64,
 }
 
 /// `[journal]`.
@@ -288,7 +298,7 @@ impl Config {
             Some(text) => text.get_ref().parse().map_err(|error| wrong(text.span().start, format!("{error}")))?,
         };
         let segment_bytes = match &file.journal.segment_bytes {
-            None => SEGMENT_BYTES,
+            None => DEFAULT_SEGMENT_BYTES,
             Some(number) if SEGMENT_BYTES_RANGE.contains(number.get_ref()) => *number.get_ref(),
             Some(number) => {
                 let (least, most) = (SEGMENT_BYTES_RANGE.start(), SEGMENT_BYTES_RANGE.end());

@@ -14,6 +14,9 @@ use larder_proto::v1::State;
 
 use crate::world::APP;
 
+/// So many pushes make a journal of several small segments.
+const SOME_HISTORY: usize = 20;
+
 /// What is going on when the process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scene {
@@ -41,9 +44,11 @@ enum Scene {
     Torn,
     /// Corrupt content is put aside.
     Corrupt,
+    /// The oldest part of the journal is pruned.
+    Prune,
 }
 
-const SCENES: [Scene; 12] = [
+const SCENES: [Scene; 13] = [
     Scene::Create,
     Scene::First,
     Scene::Pull,
@@ -56,6 +61,7 @@ const SCENES: [Scene; 12] = [
     Scene::Doubt,
     Scene::Torn,
     Scene::Corrupt,
+    Scene::Prune,
 ];
 
 /// What stays the same through all deaths of a scene: upstream, target, and a home that a good daemon left behind.
@@ -77,11 +83,19 @@ impl Stage {
             upstream.put(APP, tag, image);
             upstream.put_signature(APP, &image.digest(), &release.signature_of(image));
         }
+        if scene == Scene::Prune {
+            template.configure("[journal]\nsegment_bytes = 4096\n");
+        }
         if !matches!(scene, Scene::Create | Scene::First) {
             let daemon = template.start();
             template.trust().key("release", &release);
             daemon.client().trust_becomes("settled", 1, 0);
             template.larder(["pull", &upstream.reference(APP, "first")]).exits(0);
+            if scene == Scene::Prune {
+                for number in 0..SOME_HISTORY {
+                    daemon.http().try_push("team/history", Some(&format!("t{number}")), &first).expect("history");
+                }
+            }
             assert!(daemon.stop().success());
         }
         Self { scene, upstream, target, template, first, second }
@@ -136,6 +150,7 @@ impl Stage {
                     && !daemon.has_ended()
                     && home.larder(["trust", "remove", "other"]).code == 0
             }
+            Scene::Prune => home.larder(["daemon", "prune-journal", "--keep-days", "0", "--keep-bytes", "0"]).code == 0,
             Scene::Push => {
                 home.larder(["push", &self.reference("first"), &self.target.reference(APP, "copy")]).code == 0
             }
@@ -196,7 +211,13 @@ impl Stage {
                 client.becomes(&self.reference("first"), if there { State::Verified } else { State::Untrusted });
             }
             Scene::Push if confirmed => assert!(self.target.tag(APP, "copy").is_some()),
-            Scene::Push | Scene::Edit | Scene::Snapshot | Scene::Rebuild | Scene::Doubt | Scene::Torn => {
+            Scene::Push
+            | Scene::Edit
+            | Scene::Snapshot
+            | Scene::Rebuild
+            | Scene::Doubt
+            | Scene::Torn
+            | Scene::Prune => {
                 client.becomes(&self.reference("first"), State::Verified);
             }
             Scene::Create | Scene::Corrupt => {}
@@ -302,7 +323,7 @@ fn a_death_at_every_point_during_everything_that_writes() {
     let all: BTreeSet<_> = reached.iter().flat_map(|(_, hit)| hit.iter().copied()).collect();
     let never: Vec<_> = points.iter().filter(|point| !all.contains(*point)).collect();
     assert!(never.is_empty(), "no scene reached these points: {never:?}");
-    for scene in [Scene::Pull, Scene::Receive, Scene::Trust, Scene::Snapshot] {
+    for scene in [Scene::Pull, Scene::Receive, Scene::Trust, Scene::Snapshot, Scene::Prune] {
         assert!(reached.iter().any(|(of, hit)| *of == scene && !hit.is_empty()), "{scene:?} reached no point");
     }
 }

@@ -10,9 +10,9 @@ use tonic::{Request, Response, Status};
 use super::actor;
 use super::convert::{gate_mode, timestamp, trust_health};
 use super::status::ApiError;
+use crate::config::Keep;
 use crate::ops::status::{Process, status};
 use crate::ops::{Ctx, prune};
-use crate::store::Keep;
 
 pub(super) struct Service {
     pub(super) ctx: Ctx,

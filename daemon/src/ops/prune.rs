@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Ctx;
+use crate::config::Keep;
 use crate::store::record::Actor;
-use crate::store::{Keep, Pruning, StoreError};
+use crate::store::{Pruning, StoreError};
 
 /// How often it looks, beside each time that a segment was begun: what grows old does so by itself.
 const LOOK: Duration = Duration::from_secs(24 * 60 * 60);

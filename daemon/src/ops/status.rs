@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::Ctx;
-use crate::config::GateMode;
-use crate::store::Keep;
+use crate::config::{GateMode, Keep};
 use crate::trust::Published;
 
 /// What does not change while the daemon runs.

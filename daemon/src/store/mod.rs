@@ -54,12 +54,12 @@ use tokio::task;
 use self::committer::{Committer, QUEUE, Waiting};
 pub use self::error::{OpenError, StoreError};
 pub use self::ingest::Ingest;
-pub(crate) use self::journal::SEGMENT_BYTES;
-pub use self::prune::{Keep, Pruning};
+pub use self::prune::Pruning;
 use self::record::{Actor, Event, HistoryOf, ListKey, ManifestAdded, Record, TagRow};
 use self::recovery::{IndexWork, Opened};
 use self::shared::Shared;
 use crate::clock::Clock;
+use crate::config::DEFAULT_SEGMENT_BYTES;
 
 /// The most records that one reading of history gives.
 const MAX_HISTORY: usize = 10_000;
@@ -88,7 +88,7 @@ impl Store {
     /// # Errors
     /// Fails as that does.
     pub fn open(home: &Path, clock: Arc<Clock>) -> Result<(Self, Vec<String>), OpenError> {
-        Self::open_with(home, clock, SEGMENT_BYTES)
+        Self::open_with(home, clock, DEFAULT_SEGMENT_BYTES)
     }
 
     /// Opens (or creates) a home. Blocking. Returns also what was mended, as lines for people. The journal begins a new

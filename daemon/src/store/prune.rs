@@ -11,22 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use larder_core::facts::Facts;
 use larder_core::{Digest, Repository, Tag};
 
-use super::Store;
 use super::error::StoreError;
 use super::journal::state::{self, StateWriter};
 use super::journal::{StateStart, Written, read, sha256};
 use super::record::{Actor, Event, ManifestAdded, Operation, Pruned, Record, VerdictsTold};
 use super::shared::Shared;
 use super::wire::Wire as _;
-
-/// How much history is kept: a segment goes where the journal is longer than `bytes` and the segment is older than `days`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Nothing younger goes.
-    pub days: u32,
-    /// Nothing goes while the journal is no longer than this.
-    pub bytes: u64,
-}
+use super::{Store, disk};
+use crate::config::Keep;
 
 /// What a pruning takes away, or would.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,18 +40,24 @@ impl Store {
     /// # Errors
     /// Fails where the store is read-only, the disk is full, or the journal cannot be read; nothing is lost then.
     pub async fn prune(&self, keep: Keep, actor: Actor, dry_run: bool) -> Result<Pruning, StoreError> {
+        if !dry_run {
+            self.check_writable()?;
+        }
         let turn = self.inner.pruning.lock().await;
         let plan = self.blocking(move |shared| plan(shared, keep)).await?;
         let Some(Plan { until, time, mut pruning }) = plan else { return Ok(Pruning::default()) };
         if dry_run {
             return Ok(pruning);
         }
-        self.check_writable()?;
         self.verified().await?;
         let (path, start, digest) = self.blocking(move |shared| write_state(shared, until, time)).await?;
         pruning.state_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
         let event = Event::Pruned(Pruned { until: start.until.seq, state: digest });
-        self.commit(actor, vec![event]).await?;
+        if let Err(error) = self.commit(actor, vec![event]).await {
+            // It would count for nothing, and the next start would remove it.
+            disk::discard(&path);
+            return Err(error);
+        }
         self.blocking(move |shared| {
             let gone = shared.reader.begin_with(path, start);
             state::remove(&shared.journal_folder, &gone)
@@ -100,9 +98,12 @@ fn plan(shared: &Shared, keep: Keep) -> Result<Option<Plan>, StoreError> {
     let oldest = shared.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
     let mut found: Option<Plan> = None;
     for ((path, _), (_, next)) in segments.iter().zip(segments.iter().skip(1)) {
+        if left <= keep.bytes {
+            break;
+        }
         let until = next.saturating_sub(1);
         let Some(record) = shared.reader.at(until, shared.head().readable)? else { break };
-        if left <= keep.bytes || record.time > oldest {
+        if record.time > oldest {
             break;
         }
         let bytes = length(path);

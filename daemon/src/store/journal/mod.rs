@@ -27,8 +27,6 @@ use self::read::Segment;
 use super::disk::{self, FaultPoint, FaultPoints};
 use super::error::{is_full, words};
 
-/// A new segment begins where the last one has this many bytes, unless told otherwise.
-pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 const NAME_DIGITS: usize = 20;
 /// What the names of segments end in, whose number is their first seq.
 const SEGMENT: &str = ".log";

@@ -6,6 +6,7 @@ use larder_core::Digest;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::DEFAULT_SEGMENT_BYTES as SEGMENT_BYTES;
 use crate::store::error::StoreError;
 use crate::store::record::{Actor, Corruption, Event, Record};
 

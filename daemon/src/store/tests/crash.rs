@@ -19,7 +19,8 @@ fn is_elsewhere(point: FaultPoint) -> bool {
 async fn child() {
     let Some(home) = std::env::var_os(HOME) else { return };
     let home = Path::new(&home);
-    let Ok((store, _)) = Store::open(home, Arc::new(Clock::default())) else { return };
+    // Small segments, so that there is something to prune.
+    let Ok((store, _)) = Store::open_with(home, Arc::new(Clock::default()), 100) else { return };
     for number in 0..3 {
         match work(&store, number).await {
             Ok(()) => println!("confirmed {number}"),
@@ -36,6 +37,8 @@ async fn child() {
             let _ = fs::rename(home.join("rotten"), &path);
         }
     }
+    let pruned = store.prune(Keep { days: 0, bytes: 0 }, actor(), false).await;
+    println!("pruned {pruned:?}");
     println!("closed {}", store.close().is_ok());
 }
 

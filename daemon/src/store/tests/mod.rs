@@ -19,6 +19,7 @@ use super::record::{
     AttachedTo, Cause, Operation, OperationKind, SubjectRole, Successor, TagMoved, VerdictTold, VerdictsTold,
 };
 use super::*;
+use crate::config::Keep;
 
 pub(super) fn open(home: &Path) -> Store {
     Store::open(home, Arc::new(Clock::default())).expect("the store opens").0
