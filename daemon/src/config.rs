@@ -13,6 +13,10 @@ use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub mod places;
+
+use places::Places;
+
 /// The file's name in the home.
 pub const CONFIG_FILE: &str = "config.toml";
 /// The variable that says where the endpoint listens, in place of `[endpoint] address`.
@@ -77,9 +81,14 @@ pub struct RegistryConfig {
     pub username: Option<String>,
     /// The file that holds the password (a trailing newline is not part of it).
     pub password_file: Option<PathBuf>,
-    /// Speak plain HTTP; loopback hosts do so without asking.
-    #[serde(default)]
-    pub plain_http: bool,
+    /// Speak plain HTTP, or do not; unless said, loopback hosts do so that have no certificates of their own.
+    pub plain_http: Option<bool>,
+    /// The certificates that may have issued the registry's, besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that we show to the registry, with those between it and its root.
+    pub client_cert_file: Option<PathBuf>,
+    /// That certificate's private key.
+    pub client_key_file: Option<PathBuf>,
 }
 
 /// What the registry client needs.
@@ -89,6 +98,8 @@ pub struct RegistriesConfig {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// How many requests may be under way at one registry; 0 means [`DEFAULT_CONCURRENCY`].
     pub concurrency: usize,
+    /// Where docker and podman keep credentials and certificates.
+    pub places: Places,
 }
 
 /// Says why the configuration cannot be used.
@@ -162,7 +173,9 @@ impl Config {
             }
             None => None,
         };
-        Self::load(home, socket, endpoint)
+        let mut config = Self::load(home, socket, endpoint)?;
+        config.registries.places = Places::from_environment(&variable, rustix::process::getuid().as_raw());
+        Ok(config)
     }
 
     /// Reads `config.toml` in `home`; without one every default holds.
@@ -223,7 +236,7 @@ impl Config {
             gate: file.gate,
             concurrency,
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
-            registries: RegistriesConfig { registries, concurrency },
+            registries: RegistriesConfig { registries, concurrency, places: Places::default() },
             home,
             socket,
         })
@@ -290,7 +303,17 @@ fn credentials(mut table: RegistryConfig, home: &Path) -> Result<RegistryConfig,
         }
         _ => {}
     }
-    table.password_file = table.password_file.map(|file| home.join(file));
+    if table.client_cert_file.is_some() != table.client_key_file.is_some() {
+        return Err("client_cert_file and client_key_file belong together, and one is not here".into());
+    }
+    let has_tls = table.ca_file.is_some() || table.client_cert_file.is_some();
+    if table.plain_http == Some(true) && has_tls {
+        return Err("plain_http = true has no use for certificates; leave one of them out".into());
+    }
+    for file in [&mut table.password_file, &mut table.ca_file, &mut table.client_cert_file, &mut table.client_key_file]
+    {
+        *file = file.take().map(|file| home.join(file));
+    }
     Ok(table)
 }
 
@@ -337,6 +360,10 @@ password_file = "secret"
 plain_http = false
 [registry."old.lan"]
 plain_http = true
+[registry."new.lan"]
+ca_file = "ca.pem"
+client_cert_file = "/c"
+client_key_file = "k"
 "#,
         )
         .expect("good");
@@ -346,10 +373,16 @@ plain_http = true
         assert_eq!(config.endpoint.hosts, ["builder.lan:4470"]);
         assert_eq!(config.trust_folder, Path::new("/etc/larder/trust"));
         let registries = &config.registries.registries;
-        assert_eq!(registries.keys().collect::<Vec<_>>(), ["docker.io", "old.lan", "registry.example.org:5000"]);
+        assert_eq!(
+            registries.keys().collect::<Vec<_>>(),
+            ["docker.io", "new.lan", "old.lan", "registry.example.org:5000"]
+        );
         let robot = &registries["registry.example.org:5000"];
         assert_eq!(robot.password_file, Some(config.home.join("secret")));
-        assert!(registries["old.lan"].plain_http);
+        assert_eq!(registries["old.lan"].plain_http, Some(true));
+        let new = &registries["new.lan"];
+        assert_eq!((new.plain_http, &new.ca_file), (None, &Some(config.home.join("ca.pem"))));
+        assert_eq!(new.client_cert_file, Some("/c".into()));
     }
 
     #[test]
@@ -385,6 +418,8 @@ plain_http = true
             ("\n[registry.\"x.io\"]\nusername = \"u\"", 2, "password_file"),
             ("[registry.\"x.io\"]\npassword_file = \"u\"", 1, "username"),
             ("[registry.\"x.io\"]\nusername=\"a:b\"\npassword_file = \"u\"", 1, "colon"),
+            ("[registry.\"x.io\"]\nclient_cert_file = \"c\"", 1, "client_key_file"),
+            ("[registry.\"x.io\"]\nca_file = \"c\"\nplain_http = true", 1, "certificates"),
             ("[registry.\"https://x.io\"]", 1, "https://x.io"),
             ("[registry.\"x.io\"]\n[registry.\"X.io\"]", 2, "twice"),
             ("[registry.localhost]", 1, "local"),

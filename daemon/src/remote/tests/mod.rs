@@ -3,4 +3,5 @@
 mod access;
 mod pull;
 mod push;
+mod tokens;
 mod upstream;

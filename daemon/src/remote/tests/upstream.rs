@@ -91,7 +91,8 @@ impl Upstream {
     pub(super) fn repository_as(&self, access: Access, config: RegistryConfig) -> RemoteRepository {
         let host = self.address.to_string();
         let registries = [(host.clone(), config)].into();
-        let remotes = Remotes::new(RegistriesConfig { registries, concurrency: 2 }).expect("remotes");
+        let remotes = Remotes::new(RegistriesConfig { registries, concurrency: 2, ..RegistriesConfig::default() })
+            .expect("remotes");
         remotes.repository(&Repository::new(&host, "a/b").expect("name"), access).expect("repository")
     }
 }
