@@ -69,6 +69,8 @@ fn usage_errors_are_exit_2_and_help_ends_in_examples() {
         "trust",
         "key",
         "sign",
+        "login",
+        "logout",
         "daemon",
         "quickstart",
     ] {

@@ -8,6 +8,7 @@ mod cli;
 mod endpoint;
 mod judge_sample;
 mod kill;
+mod login;
 mod properties;
 mod pull;
 mod push;

@@ -4,6 +4,7 @@ mod daemon;
 mod explain;
 mod key;
 mod log;
+mod login;
 mod ls;
 mod pull;
 mod push;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Trust(trust::Arguments),
     Key(key::Arguments),
     Sign(sign::Arguments),
+    Login(login::Login),
+    Logout(login::Logout),
     Daemon(daemon::Arguments),
     Quickstart(quickstart::Arguments),
 }
@@ -68,6 +71,8 @@ impl Command {
             Self::Trust(arguments) => trust::run(arguments, output).await,
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Login(arguments) => login::login(arguments, output).await,
+            Self::Logout(arguments) => login::logout(arguments, output).await,
             Self::Daemon(arguments) => daemon::run(arguments, output).await,
             Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
         }

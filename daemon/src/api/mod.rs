@@ -7,6 +7,7 @@ mod artifacts;
 mod convert;
 mod daemon;
 pub mod peer;
+mod registries;
 mod signatures;
 mod status;
 mod sync;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use larder_proto::v1::artifacts_server::ArtifactsServer;
 use larder_proto::v1::daemon_server::DaemonServer;
+use larder_proto::v1::registries_server::RegistriesServer;
 use larder_proto::v1::signatures_server::SignaturesServer;
 use larder_proto::v1::sync_server::SyncServer;
 use larder_proto::v1::trust_server::TrustServer;
@@ -37,6 +39,7 @@ pub async fn serve(peers: Listener, ctx: Ctx, process: Arc<Process>, cancel: Can
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
+        .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))
         .add_service(SignaturesServer::new(signatures::Service { ctx: ctx.clone() }))
         .add_service(TrustServer::new(trust::Service { ctx: ctx.clone(), process: Arc::clone(&process) }))
         .add_service(VerificationServer::new(verification::Service {

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
+use crate::ops::login::LoginError;
 use crate::ops::pull::PullError;
 use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
@@ -85,6 +86,7 @@ macro_rules! from_story {
 }
 
 from_story!(
+    LoginError,
     PullError,
     PushError,
     QueryError,

@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod checks;
 pub mod corruption;
 pub mod history;
+pub mod login;
 mod offered;
 pub mod pull;
 pub mod push;
