@@ -137,7 +137,8 @@ impl Helper {
         // What was to be stored may stand in what it says.
         let said = if verb == "get" { clean(said.lines().next().unwrap_or_default()) } else { String::new() };
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        Err(self.fail(format!("`{verb}` failed ({status}){said}")))
+        let how = status.code().map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+        Err(self.fail(format!("`{verb}` ended with {how}{said}")))
     }
 }
 
