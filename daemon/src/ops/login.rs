@@ -97,7 +97,7 @@ pub fn target(text: &str) -> Result<Target, LoginError> {
     let url = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let (host, prefix) = match url {
         Some(url) => (url.split('/').next().unwrap_or_default(), ""),
-        None => text.trim_end_matches('/').split_once('/').unwrap_or((text.trim_end_matches('/'), "")),
+        None => text.trim_end_matches('/').split_once('/').unwrap_or_else(|| (text.trim_end_matches('/'), "")),
     };
     let host = if text.is_empty() { DOCKER_HUB } else { host };
     // With more behind it, so that nothing is added to a single name.

@@ -148,7 +148,7 @@ pub(super) fn named(key: &str) -> String {
     let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = match rest {
         Some(url) => (url.split('/').next().unwrap_or_default(), ""),
-        None => key.trim_end_matches('/').split_once('/').unwrap_or((key.trim_end_matches('/'), "")),
+        None => key.trim_end_matches('/').split_once('/').unwrap_or_else(|| (key.trim_end_matches('/'), "")),
     };
     let host = host.to_ascii_lowercase();
     let host = if DOCKER_HUB_NAMES.contains(&host.as_str()) { DOCKER_HUB.to_owned() } else { host };
