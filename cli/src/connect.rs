@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use larder_proto::v1::artifacts_client::ArtifactsClient;
 use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
+use larder_proto::v1::registries_client::RegistriesClient;
 use larder_proto::v1::signatures_client::SignaturesClient;
 use larder_proto::v1::sync_client::SyncClient;
 use larder_proto::v1::trust_client::TrustClient;
@@ -86,6 +87,10 @@ impl Client {
 
     pub(crate) fn daemon(&self) -> DaemonClient<Channel> {
         DaemonClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn registries(&self) -> RegistriesClient<Channel> {
+        RegistriesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn signatures(&self) -> SignaturesClient<Channel> {

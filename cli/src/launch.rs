@@ -217,7 +217,8 @@ pub(crate) fn exec_detached() -> Error {
     }
 }
 
-/// Returns the variables that a daemon gets: those that say where things live and how people read and write. Passwords
+/// Returns the variables that a daemon gets: those that say where things live and how people read and write, those of
+/// docker's, podman's and their credential helpers' files included. Passwords
 /// and tokens of the shell that happens to start it are none of its business, and it outlives that shell.
 pub(crate) fn environment() -> Vec<(OsString, OsString)> {
     allowed(env::vars_os())
@@ -225,9 +226,33 @@ pub(crate) fn environment() -> Vec<(OsString, OsString)> {
 
 fn allowed(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     const NAMES: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+    // Where credentials are, and where helpers find theirs; each names a place, none is a secret.
+    const CREDENTIALS: [&str; 12] = [
+        "AWS_CONFIG_FILE",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "CLOUDSDK_CONFIG",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DOCKER_CONFIG",
+        "GNUPGHOME",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "PASSWORD_STORE_DIR",
+        "REGISTRY_AUTH_FILE",
+    ];
+    // The daemon's working folder is another than ours.
+    const FILES: [&str; 2] = ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE"];
     const PREFIXES: [&str; 3] = ["XDG_", "LARDER_", "LC_"];
-    let passes = |name: &str| NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    variables.filter(|(name, _)| name.to_str().is_some_and(passes)).collect()
+    let passes = |name: &str| {
+        NAMES.contains(&name) || CREDENTIALS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let whole = |(name, value): (OsString, OsString)| {
+        let is_file = name.to_str().is_some_and(|name| FILES.contains(&name)) && !value.is_empty();
+        let whole = is_file.then(|| std::path::absolute(&value).ok()).flatten();
+        (name, whole.map_or(value, PathBuf::into_os_string))
+    };
+    variables.filter(|(name, _)| name.to_str().is_some_and(passes)).map(whole).collect()
 }
 
 #[cfg(test)]
@@ -236,11 +261,26 @@ mod tests {
 
     #[test]
     fn few_variables_pass() {
-        let names =
-            ["PATH", "COSIGN_PASSWORD", "LARDER_FAULT", "XDG_RUNTIME_DIR", "AWS_SECRET", "LC_ALL", "http_proxy"];
+        let names = [
+            "PATH",
+            "COSIGN_PASSWORD",
+            "LARDER_FAULT",
+            "XDG_RUNTIME_DIR",
+            "AWS_SECRET",
+            "LC_ALL",
+            "http_proxy",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_PROFILE",
+            "DOCKER_AUTH_CONFIG",
+            "DOCKER_CONFIG",
+            "REGISTRY_AUTH_FILE",
+        ];
         let passed = allowed(names.iter().map(|name| (OsString::from(name), OsString::from("x"))));
+        let file = passed.iter().find(|(name, _)| name == "REGISTRY_AUTH_FILE").map(|(_, value)| Path::new(value));
+        assert!(file.is_some_and(Path::is_absolute), "{file:?}");
         let passed: Vec<_> = passed.iter().filter_map(|(name, _)| name.to_str()).collect();
-        assert_eq!(passed, ["PATH", "LARDER_FAULT", "XDG_RUNTIME_DIR", "LC_ALL"]);
+        let expected = ["PATH", "LARDER_FAULT", "XDG_RUNTIME_DIR", "LC_ALL", "AWS_PROFILE"];
+        assert_eq!(passed, [&expected[..], &["DOCKER_CONFIG", "REGISTRY_AUTH_FILE"]].concat());
     }
 
     #[test]

@@ -53,6 +53,50 @@ pub(crate) fn password(asked: Asked) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(first)
 }
 
+/// Reads a secret of one line from a pipe, without the end of the line.
+///
+/// # Errors
+/// Fails where it cannot be read, is no text, or is too long.
+pub(crate) fn piped_line() -> Result<Zeroizing<String>, Error> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_PASSWORD as usize + 1));
+    let read = io::stdin().lock().take(MAX_PASSWORD + 1).read_to_string(&mut text);
+    read.map_err(|error| Error::file("the password on stdin", &error))?;
+    if text.len() as u64 > MAX_PASSWORD {
+        return Err(Error::new("password", "the password on stdin is longer than 64 KiB"));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+/// Asks for a secret at the terminal, without echo; `None` where there is no terminal.
+///
+/// # Errors
+/// Fails where it cannot be read, or is no text.
+pub(crate) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, Error> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let bytes = read_hidden(question).map_err(|error| Error::file("the password cannot be read", &error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new("password", "the password is no text"))?;
+    Ok(Some(Zeroizing::new(text.to_owned())))
+}
+
+/// Asks for a line at the terminal; `None` where there is no terminal.
+///
+/// # Errors
+/// Fails where it cannot be read.
+pub(crate) fn line(question: &str) -> Result<Option<String>, Error> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    eprint!("{question}");
+    let mut answer = String::new();
+    let read = io::stdin().lock().take(1024).read_line(&mut answer);
+    read.map_err(|error| Error::file("the answer cannot be read", &error))?;
+    Ok(Some(answer.trim().to_owned()))
+}
+
 /// Asks a question; anything but yes is no.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     }
     for (host, registry) in &config.registries.registries {
         let user = registry.username.as_ref().map_or(String::new(), |user| format!(" as {user}"));
-        let plain = if registry.plain_http { ", plain HTTP" } else { "" };
+        let plain = if registry.plain_http == Some(true) { ", plain HTTP" } else { "" };
         writeln!(out, "registry    {host}{user}{plain}")?;
     }
     let count = |folder: &str, extension: &str| {

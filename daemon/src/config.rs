@@ -16,6 +16,9 @@ use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub mod places;
+
+use self::places::Places;
 use crate::telemetry::log::{LogFormat, LogLevel};
 pub use grpc::{CertificateName, GrpcClient, GrpcConfig, Role};
 
@@ -128,9 +131,14 @@ pub struct RegistryConfig {
     pub username: Option<String>,
     /// The file that holds the password (a trailing newline is not part of it).
     pub password_file: Option<PathBuf>,
-    /// Speak plain HTTP; loopback hosts do so without asking.
-    #[serde(default)]
-    pub plain_http: bool,
+    /// Speak plain HTTP, or do not; unless said, loopback hosts do so that have no certificates of their own.
+    pub plain_http: Option<bool>,
+    /// The certificates that may have issued the registry's, besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that we show to the registry, with those between it and its root.
+    pub client_cert_file: Option<PathBuf>,
+    /// That certificate's private key.
+    pub client_key_file: Option<PathBuf>,
 }
 
 /// What the registry client needs.
@@ -142,11 +150,13 @@ pub struct RegistriesConfig {
     pub concurrency: usize,
     /// How long a registry may keep silent: before an answer, and in the middle of one.
     pub timeout: Duration,
+    /// Where docker and podman keep credentials and certificates.
+    pub places: Places,
 }
 
 impl Default for RegistriesConfig {
     fn default() -> Self {
-        Self { registries: BTreeMap::new(), concurrency: 0, timeout: DEFAULT_TIMEOUT }
+        Self { registries: BTreeMap::new(), concurrency: 0, timeout: DEFAULT_TIMEOUT, places: Places::default() }
     }
 }
 
@@ -240,7 +250,9 @@ impl Config {
             }
             None => None,
         };
-        Self::load(home, socket, endpoint)
+        let mut config = Self::load(home, socket, endpoint)?;
+        config.registries.places = Places::from_environment(&variable, rustix::process::getuid().as_raw());
+        Ok(config)
     }
 
     /// Reads `config.toml` in `home`; without one every default holds.
@@ -327,7 +339,7 @@ impl Config {
             gate: file.gate,
             concurrency,
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
-            registries: RegistriesConfig { registries, concurrency, timeout },
+            registries: RegistriesConfig { registries, concurrency, timeout, places: Places::default() },
             log: LogConfig { level, format: file.log.format },
             journal: JournalConfig { keep, segment_bytes },
             home,
@@ -396,7 +408,17 @@ fn credentials(mut table: RegistryConfig, home: &Path) -> Result<RegistryConfig,
         }
         _ => {}
     }
-    table.password_file = table.password_file.map(|file| home.join(file));
+    if table.client_cert_file.is_some() != table.client_key_file.is_some() {
+        return Err("client_cert_file and client_key_file belong together, and one is not here".into());
+    }
+    let has_tls = table.ca_file.is_some() || table.client_cert_file.is_some();
+    if table.plain_http == Some(true) && has_tls {
+        return Err("plain_http = true has no use for certificates; leave one of them out".into());
+    }
+    for file in [&mut table.password_file, &mut table.ca_file, &mut table.client_cert_file, &mut table.client_key_file]
+    {
+        *file = file.take().map(|file| home.join(file));
+    }
     Ok(table)
 }
 
@@ -447,6 +469,10 @@ password_file = "secret"
 plain_http = false
 [registry."old.lan"]
 plain_http = true
+[registry."new.lan"]
+ca_file = "ca.pem"
+client_cert_file = "/c"
+client_key_file = "k"
 [grpc]
 address = "0.0.0.0:4471"
 cert_file = "grpc.crt"
@@ -469,16 +495,22 @@ role = "reader"
         assert_eq!((config.journal.keep.days, config.journal.keep.bytes), (7, 1_000_000));
         assert_eq!(config.journal.segment_bytes, 65_536);
         let registries = &config.registries.registries;
-        assert_eq!(registries.keys().collect::<Vec<_>>(), ["docker.io", "old.lan", "registry.example.org:5000"]);
+        assert_eq!(
+            registries.keys().collect::<Vec<_>>(),
+            ["docker.io", "new.lan", "old.lan", "registry.example.org:5000"]
+        );
         let robot = &registries["registry.example.org:5000"];
         assert_eq!(robot.password_file, Some(config.home.join("secret")));
-        assert!(registries["old.lan"].plain_http);
         let grpc = config.grpc.expect("the API over TCP");
         assert_eq!((grpc.cert_file, grpc.key_file), (config.home.join("grpc.crt"), "/etc/larder/grpc.key".into()));
         let builder = CertificateName::Uri("spiffe://site/builder".to_owned());
         let scanner = CertificateName::Dns("scanner.site".to_owned());
         let clients = [(builder, Role::Operator), (scanner, Role::Reader)];
         assert_eq!(grpc.clients, clients.map(|(name, role)| GrpcClient { name, role }));
+        assert_eq!(registries["old.lan"].plain_http, Some(true));
+        let new = &registries["new.lan"];
+        assert_eq!((new.plain_http, &new.ca_file), (None, &Some(config.home.join("ca.pem"))));
+        assert_eq!(new.client_cert_file, Some("/c".into()));
     }
 
     #[test]
@@ -522,6 +554,8 @@ role = "reader"
             ("\n[registry.\"x.io\"]\nusername = \"u\"", 2, "password_file"),
             ("[registry.\"x.io\"]\npassword_file = \"u\"", 1, "username"),
             ("[registry.\"x.io\"]\nusername=\"a:b\"\npassword_file = \"u\"", 1, "colon"),
+            ("[registry.\"x.io\"]\nclient_cert_file = \"c\"", 1, "client_key_file"),
+            ("[registry.\"x.io\"]\nca_file = \"c\"\nplain_http = true", 1, "certificates"),
             ("[registry.\"https://x.io\"]", 1, "https://x.io"),
             ("[registry.\"x.io\"]\n[registry.\"X.io\"]", 2, "twice"),
             ("[registry.localhost]", 1, "local"),

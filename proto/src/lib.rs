@@ -4,6 +4,7 @@
 //! `ErrorInfo` whose `reason` is stable and whose metadata may hold a `hint`.
 
 pub mod place;
+mod redacted;
 
 /// The only version so far.
 #[allow(

@@ -1,5 +1,6 @@
 //! Interop with foreign tools. `tests/interop/run` prepares and calls this; arguments choose parts by name.
 
+mod access;
 mod clients;
 mod conformance;
 mod cosign;
@@ -16,7 +17,11 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 21] = [
+const PARTS: [Part; 25] = [
+    ("logins", access::logins_of_other_tools_and_for_them),
+    ("private-ca", access::certificates_of_a_private_authority),
+    ("client-certificate", access::client_certificates),
+    ("wrong-certificate", access::certificates_that_are_wrong),
     ("docker-registry", registries::fixtures_from_a_registry_without_referrers),
     ("referrers", registries::a_registry_with_referrers),
     ("nothing-twice", registries::a_second_pull_moves_nothing),

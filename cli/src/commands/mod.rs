@@ -7,6 +7,7 @@ mod explain;
 mod inspect;
 mod key;
 mod log;
+mod login;
 mod ls;
 mod man;
 mod pull;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Key(key::Arguments),
     Sign(sign::Arguments),
     Serve(serve::Arguments),
+    Login(login::Login),
+    Logout(login::Logout),
     Daemon(daemon::Arguments),
     Quickstart(quickstart::Arguments),
     Completion(completion::Arguments),
@@ -90,6 +93,8 @@ impl Command {
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
+            Self::Login(arguments) => login::login(arguments, output).await,
+            Self::Logout(arguments) => login::logout(arguments, output).await,
             Self::Daemon(arguments) => daemon::run(arguments, output).await,
             Self::Quickstart(arguments) => quickstart::run(arguments, output).await,
             Self::Completion(arguments) => completion::run(&arguments, output),

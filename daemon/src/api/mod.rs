@@ -11,6 +11,7 @@ mod convert;
 mod daemon;
 mod health;
 pub mod peer;
+mod registries;
 mod roles;
 mod signatures;
 mod status;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use larder_proto::v1::artifacts_server::ArtifactsServer;
 use larder_proto::v1::content_server::ContentServer;
 use larder_proto::v1::daemon_server::DaemonServer;
+use larder_proto::v1::registries_server::RegistriesServer;
 use larder_proto::v1::signatures_server::SignaturesServer;
 use larder_proto::v1::sync_server::SyncServer;
 use larder_proto::v1::trust_server::TrustServer;
@@ -125,6 +127,7 @@ fn routes(
     Ok(Routes::new(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
         .add_service(ContentServer::new(content).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
+        .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))
         .add_service(SignaturesServer::new(signatures::Service { ctx: ctx.clone() }))
         .add_service(TrustServer::new(trust::Service { ctx: ctx.clone(), process: Arc::clone(process) }))
         .add_service(VerificationServer::new(verification))

@@ -43,6 +43,8 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Daemon/GetStatus", ASK),
     ("/larder.v1.Daemon/PruneJournal", CHANGE),
     ("/larder.v1.Daemon/Stop", CHANGE),
+    ("/larder.v1.Registries/Login", CHANGE),
+    ("/larder.v1.Registries/Logout", CHANGE),
     ("/larder.v1.Signatures/AttachSignature", CHANGE),
     ("/larder.v1.Signatures/PrepareSignature", CHANGE),
     ("/larder.v1.Sync/Pull", CHANGE),

@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
 use crate::ops::content::{ReadError, WriteError};
+use crate::ops::login::LoginError;
 use crate::ops::pull::PullError;
 use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
@@ -109,6 +110,7 @@ macro_rules! from_story {
 }
 
 from_story!(
+    LoginError,
     PullError,
     PushError,
     QueryError,

@@ -10,6 +10,7 @@ pub mod checks;
 pub mod content;
 pub mod corruption;
 pub mod history;
+pub mod login;
 pub mod metrics;
 mod offered;
 pub mod prune;

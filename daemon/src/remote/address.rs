@@ -21,7 +21,7 @@ pub(super) enum Nearness {
 }
 
 /// How far inward a connection may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reach {
     /// Public addresses only.
     Public,

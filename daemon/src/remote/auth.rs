@@ -1,23 +1,19 @@
-//! Who we are at a registry: challenges, basic credentials, bearer tokens (distribution-spec's token authentication).
+//! What a registry asks for and is answered: challenges, scopes, tokens (distribution-spec's token authentication).
 //!
 //! Credentials go to the registry and to the https realm that it names, and nowhere else. A token that is refused is
 //! an error: to ask again as nobody would turn "you may not" into "there is nothing".
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{DATE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http_auth::parser::ChallengeParser;
 use tokio::time::Instant;
 
 use super::Access;
-use super::error::RemoteError;
+use super::credentials::{Login, Secret};
 
 /// The most tokens that are kept for one registry.
 const MAX_TOKENS: usize = 1024;
@@ -27,64 +23,17 @@ const LEAST_LIFETIME: Duration = Duration::from_secs(60);
 const MOST_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long before its end a token is no longer used, so that none ends on its way.
 const MARGIN: Duration = Duration::from_secs(10);
-/// The most bytes that a password file may have.
-const MAX_PASSWORD: u64 = 64 << 10;
+/// The least time that a token is used, so that what follows at once need not ask again.
+const LEAST_USE: Duration = Duration::from_secs(5);
+/// How long a password is used before it is looked for again.
+const PASSWORD_LIFETIME: Duration = Duration::from_secs(300);
 /// The most bytes of one challenge that are read.
 const MAX_CHALLENGE: usize = 8 << 10;
-
-/// A user and where the password is. The file is read when it is needed, so that a new password takes no restart.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credentials {
-    /// The user's name.
-    pub(super) username: String,
-    /// The file with the password.
-    pub(super) password_file: PathBuf,
-}
-
-impl Credentials {
-    /// Reads the password and returns the value of an `Authorization` header.
-    pub(super) async fn basic(&self, registry: &str) -> Result<HeaderValue, RemoteError> {
-        let (this, file) = (self.clone(), self.password_file.clone());
-        let unusable = |why: String| RemoteError::Password { registry: registry.to_owned(), path: file.clone(), why };
-        let password = tokio::task::spawn_blocking(move || this.password())
-            .await
-            .map_err(|_| unusable("reading it was interrupted".into()))?
-            .map_err(&unusable)?;
-        let mut value =
-            HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{}:{password}", self.username))))
-                .map_err(|_| unusable("it cannot be sent".into()))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    fn password(&self) -> Result<String, String> {
-        let file = std::fs::File::open(&self.password_file).map_err(|error| error.to_string())?;
-        let about = file.metadata().map_err(|error| error.to_string())?;
-        if !about.is_file() {
-            return Err("it is no regular file".into());
-        }
-        let mode = about.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(format!("others than its owner may use it (mode {mode:03o})"));
-        }
-        let mut password = String::new();
-        file.take(MAX_PASSWORD + 1).read_to_string(&mut password).map_err(|error| error.to_string())?;
-        if password.len() as u64 > MAX_PASSWORD {
-            return Err(format!("it is longer than {MAX_PASSWORD} bytes"));
-        }
-        let password = password.strip_suffix('\n').unwrap_or(&password);
-        let password = password.strip_suffix('\r').unwrap_or(password);
-        if password.is_empty() {
-            return Err("it is empty".into());
-        }
-        Ok(password.to_owned())
-    }
-}
 
 /// What a request needs to be allowed to do; tokens are given for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
-    /// The repository's path.
+    /// The repository's path; empty for the registry itself, which needs no scope.
     pub(super) path: String,
     /// Read, or write too.
     pub(super) access: Access,
@@ -104,7 +53,7 @@ impl Scope {
     /// Returns the scopes to ask for: this one, and the challenge's where it wants more than that.
     pub(super) fn with_challenge(&self, challenge: Option<&str>) -> Vec<String> {
         let own = self.to_string();
-        let mut scopes = vec![own.clone()];
+        let mut scopes = if self.path.is_empty() { Vec::new() } else { vec![own.clone()] };
         let wanted = challenge.into_iter().flat_map(str::split_ascii_whitespace).take(4);
         scopes.extend(wanted.filter(|wanted| !covers(&own, wanted)).map(str::to_owned));
         scopes
@@ -142,7 +91,8 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let mut basic = None;
     for text in texts.filter(|text| text.len() <= MAX_CHALLENGE) {
-        for parsed in http_auth::parse_challenges(text).unwrap_or_default() {
+        // What stands before something that nobody can read still counts.
+        for parsed in ChallengeParser::new(text).map_while(Result::ok) {
             let parameter = |name: &str| {
                 let found = parsed.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
                 found.map(|(_, value)| value.to_unescaped()).filter(|value| !value.is_empty())
@@ -162,21 +112,34 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
 /// What the token service answers.
 #[derive(serde::Deserialize)]
 pub(super) struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
+    token: Option<Secret>,
+    access_token: Option<Secret>,
     expires_in: Option<serde_json::Number>,
+    issued_at: Option<String>,
 }
 
 impl TokenAnswer {
-    /// Returns the value of an `Authorization` header, and how long it may be used.
-    pub(super) fn authorization(self) -> Result<(HeaderValue, Duration), &'static str> {
-        let some = |token: Option<String>| token.filter(|token| !token.is_empty());
+    /// Returns the value of an `Authorization` header, and how long it may be used. The answer's own headers say what
+    /// time it is where the token was issued.
+    pub(super) fn authorization(self, headers: &HeaderMap) -> Result<(HeaderValue, Duration), &'static str> {
+        let some = |token: Option<Secret>| token.filter(|token| !token.is_empty());
+        let age = self.age(headers);
         let token = some(self.token).or_else(|| some(self.access_token)).ok_or("its answer has no token")?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| "its token cannot be sent")?;
+        let value = format!("Bearer {}", token.reveal());
+        let mut value = HeaderValue::from_str(&value).map_err(|_| "its token cannot be sent")?;
         value.set_sensitive(true);
         let seconds = self.expires_in.and_then(|seconds| seconds.as_u64()).unwrap_or(0);
         let lifetime = Duration::from_secs(seconds).clamp(LEAST_LIFETIME, MOST_LIFETIME);
-        Ok((value, lifetime.saturating_sub(MARGIN)))
+        Ok((value, lifetime.saturating_sub(age).saturating_sub(MARGIN).max(LEAST_USE)))
+    }
+
+    /// Returns how old the token is: a service may hand out one that it gave before.
+    fn age(&self, headers: &HeaderMap) -> Duration {
+        let issued = self.issued_at.as_ref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let now = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+        let seconds = issued.zip(now).map_or(0, |(issued, now)| now.as_second().saturating_sub(issued.as_second()));
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     }
 }
 
@@ -185,6 +148,8 @@ impl TokenAnswer {
 pub(super) struct Accepted {
     /// Held only to look up or to insert.
     by_scope: Mutex<HashMap<Scope, (HeaderValue, Instant)>>,
+    /// As whom a scope was asked for last; held as the other is, and never with it.
+    as_whom: Mutex<HashMap<Scope, String>>,
 }
 
 impl Accepted {
@@ -207,9 +172,26 @@ impl Accepted {
         kept.insert(scope.clone(), (value, now + lifetime));
     }
 
-    /// Keeps a header that rests on a password, for as long as a token may hold.
-    pub(super) fn keep_password(&self, scope: &Scope, value: HeaderValue) {
-        self.keep(scope, value, MOST_LIFETIME);
+    /// Keeps a header that holds what the user's own files hold, which may change.
+    pub(super) fn keep_own(&self, scope: &Scope, value: HeaderValue) {
+        self.keep(scope, value, PASSWORD_LIFETIME);
+    }
+
+    /// Notes as whom a scope is asked for.
+    pub(super) fn note(&self, scope: &Scope, login: Option<&Login>) {
+        let mut as_whom = self.as_whom.lock().unwrap_or_else(PoisonError::into_inner);
+        if as_whom.len() >= MAX_TOKENS {
+            as_whom.clear();
+        }
+        match login {
+            Some(login) => as_whom.insert(scope.clone(), login.to_string()),
+            None => as_whom.remove(scope),
+        };
+    }
+
+    /// Says as whom a scope was asked for last; `None` is nobody.
+    pub(super) fn user(&self, scope: &Scope) -> Option<String> {
+        self.as_whom.lock().unwrap_or_else(PoisonError::into_inner).get(scope).cloned()
     }
 
     /// Drops the header for a scope.
@@ -245,6 +227,7 @@ mod tests {
         assert_eq!(challenge_of(&[both]), bearer(None));
         assert_eq!(challenge_of(&["Basic realm=\"x\"", text]), bearer(Some("repository:a/b:pull,push")));
         assert_eq!(challenge_of(&["Basic realm=\"x\""]), Some(Challenge::Basic));
+        assert_eq!(challenge_of(&["Basic realm=\"x\", Negotiate YIIFoo=="]), Some(Challenge::Basic));
         for none in ["Negotiate", "Bearer service=\"x\"", "Bearer realm=\"\"", "Bearer realm=\"unclosed", "", "=,="] {
             assert_eq!(challenge_of(&[none]), None, "{none}");
         }
@@ -262,11 +245,17 @@ mod tests {
             ["repository:a/b:pull", "registry:catalog:*"]
         );
         assert_eq!(pull.with_challenge(Some(&"x ".repeat(100))).len(), 5);
+        let mount = pull.with_challenge(Some("repository:a/b:pull,push repository:c/d:pull"));
+        assert_eq!(mount, ["repository:a/b:pull", "repository:a/b:pull,push", "repository:c/d:pull"]);
+        let registry = Scope { path: String::new(), access: Access::Pull };
+        assert!(registry.with_challenge(None).is_empty());
     }
 
     #[test]
     fn answers_of_token_services() {
-        let read = |text: &str| serde_json::from_str::<TokenAnswer>(text).expect(text).authorization();
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().expect("date"));
+        let read = |text: &str| serde_json::from_str::<TokenAnswer>(text).expect(text).authorization(&headers);
         let seconds = |text: &str| read(text).expect(text).1.as_secs();
         assert_eq!(read(r#"{"token":"t"}"#).expect("token").0, "Bearer t");
         assert_eq!(read(r#"{"token":"","access_token":"a"}"#).expect("token").0, "Bearer a");
@@ -275,27 +264,13 @@ mod tests {
         assert_eq!(seconds(r#"{"token":"t","expires_in":300}"#), 290);
         assert_eq!(seconds(r#"{"token":"t","expires_in":18446744073709551615}"#), 3590);
         assert_eq!(seconds(r#"{"token":"t","expires_in":-1e300}"#), 50);
+        // One that was given before: four of its five minutes are over; a clock that is ahead changes nothing.
+        assert_eq!(seconds(r#"{"token":"t","expires_in":300,"issued_at":"1994-11-06T08:45:37Z"}"#), 50);
+        assert_eq!(seconds(r#"{"token":"t","expires_in":300,"issued_at":"1994-11-06T07:00:00Z"}"#), 5);
+        assert_eq!(seconds(r#"{"token":"t","expires_in":300,"issued_at":"2994-11-06T08:45:37Z"}"#), 290);
+        assert_eq!(seconds(r#"{"token":"t","expires_in":300,"issued_at":"yesterday"}"#), 290);
         assert!(read("{}").is_err());
         assert!(read("{\"token\":\"a\\r\\nHost: x\"}").is_err());
-    }
-
-    #[tokio::test]
-    async fn a_password_that_others_may_read_is_refused() {
-        let folder = tempfile::tempdir().expect("folder");
-        let file = folder.path().join("password");
-        let credentials = Credentials { username: "robot".into(), password_file: file.clone() };
-        let set = |text: &str, mode: u32| {
-            std::fs::write(&file, text).expect("write");
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("mode");
-        };
-        assert!(matches!(credentials.basic("r").await, Err(RemoteError::Password { .. })));
-        set("s3cret: ü\n", 0o600);
-        let expected = format!("Basic {}", STANDARD.encode("robot:s3cret: ü"));
-        assert_eq!(credentials.basic("r").await.expect("good"), expected);
-        for (text, mode) in [("x\n", 0o640), ("x\n", 0o604), ("\n", 0o600), ("", 0o400)] {
-            set(text, mode);
-            assert!(matches!(credentials.basic("r").await, Err(RemoteError::Password { .. })), "{text:?} {mode:o}");
-        }
     }
 
     #[test]

@@ -4,22 +4,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use reqwest::{Body, Request, Response, Url};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::address::Reach;
-use super::auth::{Accepted, Challenge, Credentials, Scope, TokenAnswer, challenge};
+use super::auth::{Accepted, Challenge, Scope, TokenAnswer, challenge};
+use super::credentials::{Credentials, Login, Proof};
 use super::error::{At, RemoteError, clean};
 use super::redirect::{MAX_REDIRECTS, Misled, PlainHosts, same_origin, target};
 use super::retry;
-use super::transport::{Clients, failure, look_up, read_all};
+use super::transport::{Clients, Whose, failure, look_up, read_all};
 
 /// The most bytes that a token service's answer may have.
 const MAX_TOKEN_BODY: u64 = 64 << 10;
 /// How we call ourselves at token services.
 const CLIENT_ID: &str = "larder";
+/// The media type of a form.
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// A registry, with what is known of it and how much is under way there.
 pub(super) struct Connection {
@@ -27,8 +30,8 @@ pub(super) struct Connection {
     pub(super) host: String,
     /// Where it is, with an empty path.
     pub(super) origin: Url,
-    /// Who we are there.
-    pub(super) credentials: Option<Credentials>,
+    /// Where it is said who we are there.
+    pub(super) credentials: Credentials,
     /// Which other hosts may be spoken to in plain HTTP.
     pub(super) plain: Arc<PlainList>,
     /// The HTTP clients, shared with the other registries.
@@ -80,9 +83,16 @@ impl Connection {
         permit.map_err(|_| RemoteError::Unreachable { at: at.clone(), why: "the daemon is shutting down".into() })
     }
 
-    /// Says as whom we ask.
-    pub(super) fn user(&self) -> Option<&str> {
-        self.credentials.as_ref().map(|credentials| credentials.username.as_str())
+    /// Sends one request to the registry or to where it led; only the registry itself sees our client certificate.
+    pub(super) async fn exchange(
+        &self,
+        at: &At,
+        reach: Reach,
+        request: Request,
+        sent: &AtomicU64,
+    ) -> Result<Response, RemoteError> {
+        let whose = if same_origin(request.url(), &self.origin) { Whose::Registry(&self.host) } else { Whose::Other };
+        self.clients.exchange(at, reach, whose, request, sent).await
     }
 
     /// Sends a request, again where that can help, and returns the last answer, whatever its status.
@@ -130,27 +140,26 @@ impl Connection {
         if known.is_some() && known != refused {
             return Ok(known);
         }
-        match (challenge, &self.credentials) {
-            (Challenge::Basic, None) => Ok(None),
-            (Challenge::Basic, Some(credentials)) => {
-                let value = credentials.basic(&self.host).await?;
-                if Some(&value) == refused.as_ref() {
-                    return Ok(None);
-                }
-                self.accepted.keep_password(&call.scope, value.clone());
-                Ok(Some(value))
-            }
-            (Challenge::Bearer { realm, service, scope }, _) => {
+        let login = self.credentials.find(&self.host, &call.scope.path).await?;
+        self.accepted.note(&call.scope, login.as_ref());
+        let own = match (challenge, &login) {
+            (_, Some(login @ Login { proof: Proof::RegistryToken(_), .. })) => login.registry_token(),
+            (Challenge::Basic, login) => login.as_ref().and_then(Login::basic),
+            (Challenge::Bearer { realm, service, scope }, login) => {
                 let scopes = call.scope.with_challenge(scope.as_deref());
-                self.token(call, realm, service.as_deref(), &scopes).await.map(Some)
+                return self.token(call, login.as_ref(), realm, service.as_deref(), &scopes).await.map(Some);
             }
-        }
+        };
+        let Some(value) = own.filter(|value| Some(value) != refused.as_ref()) else { return Ok(None) };
+        self.accepted.keep_own(&call.scope, value.clone());
+        Ok(Some(value))
     }
 
     /// Asks the token service at `realm` for a token, and keeps it.
     async fn token(
         &self,
         call: &Call,
+        login: Option<&Login>,
         realm: &str,
         service: Option<&str>,
         scopes: &[String],
@@ -162,18 +171,29 @@ impl Connection {
             Err(Misled::Downgrade(_)) => return Err(no_token("it is not https, as the registry is".into())),
             Err(Misled::Unusable(why)) => return Err(no_token(why)),
         };
-        url.query_pairs_mut()
-            .extend_pairs(service.map(|service| ("service", service)))
-            .extend_pairs(scopes.iter().map(|scope| ("scope", scope.as_str())))
-            .append_pair("client_id", CLIENT_ID);
+        let form = match login.map(|login| &login.proof) {
+            Some(Proof::IdentityToken(token)) => Some(refresh_form(&url, token.reveal(), service, scopes)),
+            _ => {
+                url.query_pairs_mut()
+                    .extend_pairs(service.map(|service| ("service", service)))
+                    .extend_pairs(scopes.iter().map(|scope| ("scope", scope.as_str())))
+                    .append_pair("client_id", CLIENT_ID);
+                None
+            }
+        };
         let reach = self.reach(&url).await;
         let mut attempt = 0;
         let response = loop {
             let mut request = Request::new(Method::GET, url.clone());
-            if let Some(credentials) = &self.credentials {
-                request.headers_mut().insert(AUTHORIZATION, credentials.basic(&self.host).await?);
+            if let Some(form) = &form {
+                *request.method_mut() = Method::POST;
+                request.headers_mut().insert(CONTENT_TYPE, FORM);
+                *request.body_mut() = Some(Body::from(form.clone()));
+            } else if let Some(login) = login {
+                let value = login.basic().ok_or_else(|| no_token(format!("{login} cannot be sent")))?;
+                request.headers_mut().insert(AUTHORIZATION, value);
             }
-            let outcome = self.clients.exchange(&call.at, reach, request, &AtomicU64::new(0)).await;
+            let outcome = self.exchange(&call.at, reach, request, &AtomicU64::new(0)).await;
             let Some(wait) = retry::wait_after(&outcome, attempt) else { break outcome? };
             drop(outcome);
             tokio::time::sleep(wait).await;
@@ -183,7 +203,8 @@ impl Connection {
             return Err(no_token("it redirects, and credentials do not go along".into()));
         }
         if response.status() != StatusCode::OK {
-            return Err(match failure(&call.at, self.user(), response, "token").await {
+            let user = login.map(ToString::to_string);
+            return Err(match failure(&call.at, user.as_deref(), response, "token").await {
                 RemoteError::NotFound { .. } => no_token("it answered 404".into()),
                 RemoteError::Unexpected { status, answer, .. } | RemoteError::Server { status, answer, .. } => {
                     no_token(format!("it answered {status}{answer}"))
@@ -191,10 +212,11 @@ impl Connection {
                 error => error,
             });
         }
+        let headers = response.headers().clone();
         let body = read_all(&call.at, response, MAX_TOKEN_BODY).await?;
         let answer: TokenAnswer =
             serde_json::from_slice(&body).map_err(|_| no_token("its answer is malformed".into()))?;
-        let (value, lifetime) = answer.authorization().map_err(|why| no_token(why.into()))?;
+        let (value, lifetime) = answer.authorization(&headers).map_err(|why| no_token(why.into()))?;
         self.accepted.keep(&call.scope, value.clone(), lifetime);
         Ok(value)
     }
@@ -218,7 +240,7 @@ impl Connection {
                 request.headers_mut().insert(AUTHORIZATION, authorization);
             }
             let reach = self.reach(&url).await;
-            let response = self.clients.exchange(&call.at, reach, request, &AtomicU64::new(0)).await?;
+            let response = self.exchange(&call.at, reach, request, &AtomicU64::new(0)).await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect {
                 return Ok((response, own));
@@ -254,6 +276,19 @@ impl Connection {
         let addresses = look_up(self.origin.host_str().unwrap_or_default()).await.unwrap_or_default();
         Reach::of_registry(addresses)
     }
+}
+
+/// Writes the form of OAuth 2.0's refresh grant (RFC 6749, section 6; distribution-spec's token authentication).
+fn refresh_form(realm: &Url, token: &str, service: Option<&str>, scopes: &[String]) -> String {
+    let mut form = realm.clone();
+    form.set_query(None);
+    form.query_pairs_mut()
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", CLIENT_ID)
+        .extend_pairs(service.map(|service| ("service", service)))
+        .append_pair("scope", &scopes.join(" "))
+        .append_pair("refresh_token", token);
+    form.query().unwrap_or_default().to_owned()
 }
 
 fn is_read(method: &Method) -> bool {

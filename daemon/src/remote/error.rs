@@ -8,6 +8,8 @@ use larder_core::manifest::ManifestError;
 use larder_core::{Digest, Repository};
 
 use super::address::RefusedAddress;
+use super::credentials::CredentialError;
+use super::tls::TlsFault;
 
 /// The thing at a registry that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +167,34 @@ pub enum RemoteError {
         /// Why not.
         why: String,
     },
+    /// TLS did not come about.
+    #[error("{at}: {}", .fault.about(host))]
+    Tls {
+        /// What was asked for.
+        at: At,
+        /// The host, with its port.
+        host: String,
+        /// What is wrong.
+        fault: TlsFault,
+    },
+    /// A file with certificates or a key cannot be used.
+    #[error("the certificates for {host}: {}: {why}", path.display())]
+    Certificates {
+        /// The host that they are for.
+        host: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Credentials are there and cannot be used, or cannot be kept.
+    #[error("the credentials for {registry}: {source}")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// What is wrong.
+        source: Box<CredentialError>,
+    },
     /// The configured password cannot be used.
     #[error("the password for {registry} in {}: {why}", path.display())]
     Password {
@@ -273,6 +303,9 @@ impl RemoteError {
             Self::PlainHttp { .. } => "plain-http",
             Self::Redirect { .. } => "refused-redirect",
             Self::Token { .. } => "no-token",
+            Self::Tls { fault, .. } => fault.reason(),
+            Self::Certificates { .. } => "certificates-unusable",
+            Self::Credentials { source, .. } => source.reason(),
             Self::Password { .. } => "password-unusable",
             Self::DigestMismatch { .. } => "digest-mismatch",
             Self::LengthMismatch { .. } => "length-mismatch",
@@ -294,18 +327,18 @@ impl RemoteError {
         Some(match self {
             Self::LocalRepository(_) => "name a repository with its registry, as in registry.example.org/store/app".into(),
             Self::Unauthorized { at, user: None, .. } | Self::Denied { at, user: None, .. } => format!(
-                "check the name: registries answer so for repositories that do not exist, too; if it is private, write username and password_file under [registry.{:?}] in config.toml",
+                "check the name: registries answer so for repositories that do not exist, too; if it is private, `larder login {}`",
                 at.registry
             ),
             Self::Unauthorized { at, user: Some(_), .. } => format!(
-                "check username and password_file under [registry.{:?}] in config.toml (a token may have expired)",
+                "`larder login {0}` tries and keeps new ones; config.toml's [registry.{0:?}] goes before them (a token may have expired)",
                 at.registry
             ),
             Self::Denied { user: Some(user), .. } => {
                 format!("check the name, and whether {user} may do this at the registry")
             }
             Self::RateLimited { at, .. } => format!(
-                "try again later; with credentials under [registry.{:?}] in config.toml registries often allow more",
+                "try again later; after `larder login {}` registries often allow more",
                 at.registry
             ),
             Self::Server { .. } => "the fault is the registry's; try again later".into(),
@@ -321,6 +354,11 @@ impl RemoteError {
             Self::PlainHttp { host, .. } => {
                 format!("use https; or, in a network that you trust, write plain_http = true under [registry.{host:?}] in config.toml")
             }
+            Self::Tls { host, fault, .. } => fault.hint(host),
+            Self::Certificates { path, .. } => {
+                format!("mend {}: PEM, with a private key that only its owner may read; the registry is not asked meanwhile", path.display())
+            }
+            Self::Credentials { source, .. } => source.hint(),
             Self::Password { path, .. } => {
                 format!("it must be a file with one line that only its owner may read: chmod 600 {}", path.display())
             }
@@ -377,6 +415,6 @@ mod tests {
         assert_eq!(error.to_string(), "quay.io/a/b:1 is not there: the registry answered 404 for the tag");
         let error = RemoteError::Unauthorized { at, user: None, answer: Answer("UNAUTHORIZED: no".into()) };
         assert_eq!(error.to_string(), "quay.io/a/b:1: the registry wants credentials (401): UNAUTHORIZED: no");
-        assert!(error.hint().expect("hint").contains("[registry.\"quay.io\"]"));
+        assert!(error.hint().expect("hint").contains("`larder login quay.io`"));
     }
 }

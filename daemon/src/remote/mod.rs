@@ -5,7 +5,7 @@
 //! and redirects end, and where a registry leads is checked by address. "Not there" is a value, and
 //! only a 404 says it; every other failure is an error, so that nothing is ever missing by accident.
 //!
-//! `connection` sends; `auth`, `redirect`, `retry` and `address` are its rules; `manifests`, `blobs`, `tags`,
+//! `connection` sends, as whom `credentials` says; `auth`, `tls`, `redirect`, `retry` and `address` are its rules; `manifests`, `blobs`, `tags`,
 //! `referrers` and `upload` are what can be asked; a `look` is what one operation remembers of the answers.
 
 use std::collections::HashMap;
@@ -23,13 +23,16 @@ use larder_core::{Digest, Repository};
 use reqwest::{Response, Url};
 use tokio::sync::Semaphore;
 
+use crate::config::places::Places;
 use crate::config::{DEFAULT_CONCURRENCY, RegistriesConfig};
 
 mod address;
 mod auth;
 mod blobs;
 mod connection;
+mod credentials;
 mod error;
+mod login;
 mod look;
 mod manifests;
 mod paging;
@@ -39,18 +42,23 @@ mod retry;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 mod upload;
 
-use auth::{Accepted, Credentials, Scope};
+use auth::{Accepted, Scope};
 use connection::{Call, Connection, PlainList};
+use credentials::{Credentials, PasswordFile};
 use transport::Clients;
 
 pub use address::RefusedAddress;
+pub use credentials::{CredentialError, Kept, Secret, Target};
 pub use error::{Answer, At, RemoteError};
+pub use login::Asked;
 pub use look::Look;
 pub use manifests::Resolved;
 pub use referrers::Referrers;
+pub use tls::TlsFault;
 
 /// The host that serves Docker Hub's repositories.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
@@ -93,6 +101,7 @@ struct Shared {
     config: RegistriesConfig,
     clients: Arc<Clients>,
     plain: Arc<PlainList>,
+    places: Arc<Places>,
     /// By the registry's name; held only to look up or to insert.
     connections: Mutex<HashMap<String, Arc<Connection>>>,
 }
@@ -103,11 +112,12 @@ impl Remotes {
     /// # Errors
     /// Fails where TLS cannot be set up.
     pub fn new(config: RegistriesConfig) -> Result<Self, RemoteError> {
-        let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
+        let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http == Some(true));
         let plain = plain.filter_map(|(host, _)| Url::parse(&format!("http://{host}/")).ok());
         let plain = Arc::new(PlainList(plain.map(|url| redirect::authority(&url)).collect()));
-        let clients = Arc::new(Clients::new(config.timeout)?);
-        Ok(Self { shared: Arc::new(Shared { config, clients, plain, connections: Mutex::default() }) })
+        let clients = Arc::new(Clients::new(&config)?);
+        let places = Arc::new(config.places.clone());
+        Ok(Self { shared: Arc::new(Shared { config, clients, plain, places, connections: Mutex::default() }) })
     }
 
     /// Says where this very daemon's endpoint is: nothing is fetched from there, and no registry may lead there.
@@ -134,7 +144,8 @@ impl Remotes {
         if let Some(connection) = connections.get(repository.registry()) {
             return Ok(RemoteRepository { connection: Arc::clone(connection), scope });
         }
-        let connection = Arc::new(self.connection(repository)?);
+        let credentials = self.credentials(repository.registry());
+        let connection = Arc::new(self.connection(repository, credentials)?);
         if connections.len() >= MAX_REGISTRIES {
             connections.clear();
         }
@@ -142,7 +153,16 @@ impl Remotes {
         Ok(RemoteRepository { connection, scope })
     }
 
-    fn connection(&self, repository: &Repository) -> Result<Connection, RemoteError> {
+    /// Says where a registry's logins come from: its entry in the configuration, else docker's and podman's files.
+    fn credentials(&self, registry: &str) -> Credentials {
+        let configured = self.shared.config.registries.get(registry).and_then(|settings| {
+            let (username, password_file) = (settings.username.clone()?, settings.password_file.clone()?);
+            Some(Credentials::Configured(PasswordFile { username, password_file }))
+        });
+        configured.unwrap_or_else(|| Credentials::Found(Arc::clone(&self.shared.places)))
+    }
+
+    fn connection(&self, repository: &Repository, credentials: Credentials) -> Result<Connection, RemoteError> {
         let Shared { config, clients, plain, .. } = &*self.shared;
         let host = repository.registry().to_owned();
         let served_by = if host == DOCKER_HUB { DOCKER_HUB_HOST } else { &host };
@@ -153,13 +173,10 @@ impl Remotes {
         let mut origin = Url::parse(&format!("https://{served_by}/")).map_err(|error| no_host(error.to_string()))?;
         let settings = config.registries.get(&host);
         let is_loopback = origin.host_str().is_some_and(address::is_loopback_host);
-        if is_loopback || settings.is_some_and(|settings| settings.plain_http) {
+        let plain_http = settings.and_then(|settings| settings.plain_http);
+        if plain_http.unwrap_or_else(|| is_loopback && !tls::is_set_up(settings, &config.places, &host)) {
             origin = Url::parse(&format!("http://{served_by}/")).map_err(|error| no_host(error.to_string()))?;
         }
-        let credentials = settings.and_then(|settings| {
-            let (username, password_file) = (settings.username.clone()?, settings.password_file.clone()?);
-            Some(Credentials { username, password_file })
-        });
         let concurrency = if config.concurrency == 0 { DEFAULT_CONCURRENCY } else { config.concurrency };
         Ok(Connection {
             origin,
@@ -209,7 +226,8 @@ impl RemoteRepository {
 
     /// Turns an answer that is no success into an error.
     async fn failure(&self, at: &At, response: Response, kind: &'static str) -> RemoteError {
-        transport::failure(at, self.connection.user(), response, kind).await
+        let user = self.connection.accepted.user(&self.scope);
+        transport::failure(at, user.as_deref(), response, kind).await
     }
 
     /// Asks by HEAD whether something is there.

@@ -4,9 +4,10 @@
 //! not permit, so the address that was checked is the one that is connected to: a name that changes its address
 //! between the check and the connection gains nothing.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,9 @@ use super::address::{Reach, RefusedAddress, is_loopback_host, literal};
 use crate::config::DEFAULT_TIMEOUT;
 
 use super::error::{Answer, At, RemoteError, clean};
+use super::redirect::authority;
+use super::tls::{Material, TlsFault, system_roots};
+use crate::config::RegistriesConfig;
 
 /// How long a connection may take to come about, name look-up and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,15 +37,23 @@ const SLOWEST: u64 = 1 << 10;
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// The most bytes that are read of an answer that reports an error.
 const MAX_ERROR_BODY: u64 = 16 << 10;
+/// How long certificates are used before their files are read again.
+const FRESH: Duration = Duration::from_secs(60);
+/// The most hosts whose certificates are remembered.
+const MAX_HOSTS: usize = 1024;
 /// How requests introduce themselves.
 const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 
-/// One client for each reach. They share nothing, so that a connection made under a wide reach is never used again
-/// under a narrow one.
+/// Clients by reach, and by what a host needs beyond the system's certificates. They share nothing, so that a connection made
+/// under a wide reach, or under one host's certificates, is never used again for anything else.
 pub(super) struct Clients {
+    roots: rustls::RootCertStore,
     public: Client,
     private: Client,
     anywhere: Client,
+    config: RegistriesConfig,
+    /// Held only to look up or to insert.
+    by_host: Mutex<HashMap<(String, Reach, bool), Kept>>,
     /// How long to wait for the head of an answer, for the next bytes of a body, or for an upload to move.
     patience: Patience,
     /// The endpoint of this very daemon.
@@ -62,36 +74,91 @@ impl Patience {
     }
 }
 
+/// A host's client.
+struct Kept {
+    client: Client,
+    /// What it was built with; `None` is the system's certificates.
+    material: Option<Arc<Material>>,
+    /// When the files were read.
+    read: Instant,
+}
+
+/// Whose host a request goes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// The registry's own, by the name that references have for it: it sees our client certificate.
+    Registry(&'a str),
+    /// One that a registry led to: it has the certificates that are set up for that host itself, and sees none of ours.
+    Other,
+}
+
 impl Clients {
     /// Builds the clients with the system's root certificates, or Mozilla's where the system has none.
-    pub(super) fn new(timeout: Duration) -> Result<Self, RemoteError> {
-        let tls = tls()?;
-        let build = |reach| {
-            let mut headers = HeaderMap::new();
-            // Digests are over what is sent; a server that compresses would change it.
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .dns_resolver(Arc::new(Resolver { reach }))
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(POOL_IDLE)
-                .user_agent(USER_AGENT)
-                .default_headers(headers)
-                .build()
-                .map_err(|error| RemoteError::Setup(root(&error)))
-        };
+    pub(super) fn new(config: &RegistriesConfig) -> Result<Self, RemoteError> {
+        let roots = system_roots();
+        let plain = |reach| build(reach, Material::default().client_config(&roots).map_err(RemoteError::Setup)?);
+        let (public, private, anywhere) = (plain(Reach::Public)?, plain(Reach::Private)?, plain(Reach::Anywhere)?);
         Ok(Self {
-            public: build(Reach::Public)?,
-            private: build(Reach::Private)?,
-            anywhere: build(Reach::Anywhere)?,
-            patience: Patience(timeout),
+            roots,
+            public,
+            private,
+            anywhere,
+            config: config.clone(),
+            by_host: Mutex::default(),
+            patience: Patience(config.timeout),
             own: OnceLock::new(),
             sent: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the client for a request.
+    async fn client(&self, reach: Reach, whose: Whose<'_>, url: &Url) -> Result<Client, RemoteError> {
+        let plain = match reach {
+            Reach::Public => &self.public,
+            Reach::Private => &self.private,
+            Reach::Anywhere => &self.anywhere,
+        };
+        if url.scheme() != "https" {
+            return Ok(plain.clone());
+        }
+        let (host, is_registry) = match whose {
+            Whose::Registry(host) => (host.to_owned(), true),
+            Whose::Other => (authority(url), false),
+        };
+        let key = (host, reach, is_registry);
+        let known = {
+            let by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+            by_host.get(&key).map(|kept| (kept.client.clone(), kept.material.clone(), kept.read.elapsed() < FRESH))
+        };
+        if let Some((client, _, true)) = &known {
+            return Ok(client.clone());
+        }
+        let material = self.material(&key.0, is_registry).await?.map(Arc::new);
+        let client = match (known, &material) {
+            (Some((client, before, _)), now) if before == *now => client,
+            (_, None) => plain.clone(),
+            (_, Some(material)) => {
+                let (host, path) = (key.0.clone(), material.place.clone());
+                let unusable = |why| RemoteError::Certificates { host, path, why };
+                build(reach, material.client_config(&self.roots).map_err(unusable)?)?
+            }
+        };
+        let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_host.len() >= MAX_HOSTS {
+            by_host.clear();
+        }
+        by_host.insert(key, Kept { client: client.clone(), material, read: Instant::now() });
+        Ok(client)
+    }
+
+    async fn material(&self, host: &str, is_registry: bool) -> Result<Option<Material>, RemoteError> {
+        let (settings, places) = (self.config.registries.get(host).cloned(), self.config.places.clone());
+        let (name, host) = (host.to_owned(), host.to_owned());
+        let read = tokio::task::spawn_blocking(move || Material::read(settings.as_ref(), &places, &name, is_registry));
+        read.await.unwrap_or_else(|_| {
+            let why = "reading them was interrupted".into();
+            Err(RemoteError::Certificates { host, path: std::path::PathBuf::new(), why })
         })
     }
 
@@ -101,24 +168,21 @@ impl Clients {
         &self,
         at: &At,
         reach: Reach,
+        whose: Whose<'_>,
         request: Request,
         sent: &AtomicU64,
     ) -> Result<Response, RemoteError> {
         let (method, url) = (request.method().clone(), request.url().clone());
         check_literal(at, reach, &url)?;
         self.check_own(at, &url)?;
-        let client = match reach {
-            Reach::Public => &self.public,
-            Reach::Private => &self.private,
-            Reach::Anywhere => &self.anywhere,
-        };
+        let client = self.client(reach, whose, &url).await?;
         let answer = client.execute(request);
         tokio::pin!(answer);
         let Patience(patience) = self.patience;
         let (mut before, mut idle) = (0, 0);
         let mut result = loop {
             match tokio::time::timeout(patience, &mut answer).await {
-                Ok(result) => break result.map_err(|error| broken(at, error)),
+                Ok(result) => break result.map_err(|error| broken(at, &url, error)),
                 Err(_) => {
                     let now = sent.load(Ordering::Relaxed);
                     idle = if now == before { idle + 1 } else { 0 };
@@ -199,6 +263,25 @@ impl Pace {
     }
 }
 
+fn build(reach: Reach, tls: rustls::ClientConfig) -> Result<Client, RemoteError> {
+    let mut headers = HeaderMap::new();
+    // Digests are over what is sent; a server that compresses would change it.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Arc::new(Resolver { reach }))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
+        .user_agent(USER_AGENT)
+        .default_headers(headers)
+        .build()
+        .map_err(|error| RemoteError::Setup(root(&error)))
+}
+
 /// Refuses an address that is written as one, which no resolver sees.
 fn check_literal(at: &At, reach: Reach, url: &Url) -> Result<(), RemoteError> {
     let host = url.host_str().unwrap_or_default();
@@ -209,20 +292,6 @@ fn check_literal(at: &At, reach: Reach, url: &Url) -> Result<(), RemoteError> {
         }
         _ => Ok(()),
     }
-}
-
-fn tls() -> Result<rustls::ClientConfig, RemoteError> {
-    let mut roots = rustls::RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| RemoteError::Setup(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Looks names up, and passes on the addresses that the reach permits.
@@ -267,7 +336,7 @@ pub(super) async fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
 pub(super) async fn next_chunk(at: &At, response: &mut Response) -> Result<Option<Bytes>, RemoteError> {
     let Patience(patience) = Patience::of(response);
     match tokio::time::timeout(patience, response.chunk()).await {
-        Ok(result) => result.map_err(|error| broken(at, error)),
+        Ok(result) => result.map_err(|error| broken(at, response.url(), error)),
         Err(_) => Err(RemoteError::Stalled { at: at.clone(), waited: patience }),
     }
 }
@@ -347,9 +416,12 @@ fn answer(body: &[u8], is_text: bool) -> Answer {
     }))
 }
 
-/// Translates an error of the HTTP client; an address that was refused comes out as such.
-fn broken(at: &At, error: reqwest::Error) -> RemoteError {
+/// Translates an error of the HTTP client; an address that was refused comes out as such, and so does TLS that failed.
+fn broken(at: &At, url: &Url, error: reqwest::Error) -> RemoteError {
     let at = at.clone();
+    if let Some(fault) = TlsFault::of(&error) {
+        return RemoteError::Tls { at, host: authority(url), fault };
+    }
     // The URL may hold a storage service's signature.
     let error = error.without_url();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -359,7 +431,10 @@ fn broken(at: &At, error: reqwest::Error) -> RemoteError {
         }
         cause = this.source();
     }
-    RemoteError::Unreachable { at, why: root(&error) }
+    let (why, host) = (root(&error), authority(url));
+    // What a registry led to has another name than the registry.
+    let why = if at.registry == host { why } else { format!("{host}: {why}") };
+    RemoteError::Unreachable { at, why }
 }
 
 /// Returns the innermost cause of an error, which says what happened; the outer ones say which layer noticed.
@@ -390,17 +465,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_name_is_told_from_one_that_is_not_there() {
-        let clients = Clients::new(DEFAULT_TIMEOUT).expect("clients");
+        let clients = Clients::new(&RegistriesConfig::default()).expect("clients");
         let at = At { registry: "r".into(), what: "w".into() };
         for text in ["https://localhost:1/", "https://127.0.0.1:1/", "https://0x7f.1:1/", "https://[::ffff:7f00:1]:1/"]
         {
             let request = Request::new(http::Method::GET, Url::parse(text).expect(text));
-            let result = clients.exchange(&at, Reach::Private, request, &AtomicU64::new(0)).await;
+            let result = clients.exchange(&at, Reach::Private, Whose::Other, request, &AtomicU64::new(0)).await;
             assert!(matches!(result, Err(RemoteError::RefusedAddress { .. })), "{text}: {result:?}");
         }
         // The discard port: nobody listens there.
         let request = Request::new(http::Method::GET, Url::parse("http://localhost:9/").expect("url"));
-        let result = clients.exchange(&at, Reach::Anywhere, request, &AtomicU64::new(0)).await;
+        let result = clients.exchange(&at, Reach::Anywhere, Whose::Other, request, &AtomicU64::new(0)).await;
         assert!(matches!(result, Err(RemoteError::Unreachable { .. })), "{result:?}");
     }
 

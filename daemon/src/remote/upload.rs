@@ -50,7 +50,7 @@ impl RemoteRepository {
         }
         *request.body_mut() = Some(source.body(bytes, descriptor.size));
         let reach = self.connection.reach(request.url()).await;
-        let result = self.connection.clients.exchange(&at, reach, request, &source.sent).await;
+        let result = self.connection.exchange(&at, reach, request, &source.sent).await;
         if let Some(error) = source.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(RemoteError::Source { at, source: error });
         }

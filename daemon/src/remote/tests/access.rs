@@ -239,7 +239,7 @@ async fn redirects_are_bounded_and_checked() {
 
 #[tokio::test]
 async fn names_and_places() {
-    let plain = RegistryConfig { plain_http: true, ..RegistryConfig::default() };
+    let plain = RegistryConfig { plain_http: Some(true), ..RegistryConfig::default() };
     let registries = [("old.lan:80".to_owned(), plain)].into();
     let remotes =
         Remotes::new(RegistriesConfig { registries, concurrency: 0, ..RegistriesConfig::default() }).expect("remotes");
@@ -268,7 +268,7 @@ async fn names_and_places() {
 
 #[tokio::test]
 async fn a_registry_at_a_link_local_address_is_refused() {
-    let plain = RegistryConfig { plain_http: true, ..RegistryConfig::default() };
+    let plain = RegistryConfig { plain_http: Some(true), ..RegistryConfig::default() };
     let registries = [("169.254.169.254".to_owned(), plain)].into();
     let remotes =
         Remotes::new(RegistriesConfig { registries, concurrency: 1, ..RegistriesConfig::default() }).expect("remotes");

@@ -4,4 +4,5 @@ mod access;
 mod look;
 mod pull;
 mod push;
+mod tokens;
 mod upstream;
