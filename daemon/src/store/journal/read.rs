@@ -169,7 +169,7 @@ impl Reader {
             };
             let marks = marks(&unread).or_else(|error| self.unless_pruned(&unread.path, error))?;
             if let Some(known) = self.map_mut().segments.iter_mut().find(|known| known.path == unread.path) {
-                known.marks.get_or_insert(marks.unwrap_or_default());
+                known.marks.get_or_insert_with(|| marks.unwrap_or_default());
             }
         }
     }
