@@ -563,7 +563,7 @@ role = "reader"
             ("[log]\nformat = \"xml\"", 2, "xml"),
             ("gate = ", 1, ""),
             ("[grpc]\naddress = \"127.0.0.1:0\"", 1, "cert_file"),
-            (&grpc("address = \"example.org:1\"", ""), 2, "HOST:PORT"),
+            (&grpc("address = \"example.org:1\"", "role = \"reader\"\ndns = \"a\""), 2, "HOST:PORT"),
             (&grpc("address = \"127.0.0.1:0\"", "uri = \"spiffe://x\""), 6, "role"),
             (&grpc("address = \"127.0.0.1:0\"", "role = \"reader\""), 6, "one of uri"),
             (&grpc("address = \"127.0.0.1:0\"", "uri = \"a:b\"\ndns = \"c\"\nrole = \"reader\""), 6, "one of uri"),

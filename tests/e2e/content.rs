@@ -110,7 +110,7 @@ fn a_write_goes_on_where_it_broke_off() {
     let ask = |client: &harness::Client| {
         block(client.content().find_missing(missing.clone())).expect("an answer").into_inner().missing
     };
-    assert_eq!(ask(&again), [digest.clone()], "not before it is committed");
+    assert_eq!(ask(&again), std::slice::from_ref(&digest), "not before it is committed");
     let early = WriteRequest { expected: digest.clone(), total: 5, ..request(WriteAction::Commit, half, b"") };
     assert_eq!(reason(&write(&again, vec![early]).expect_err("not all")), "length-mismatch");
     let rest = WriteRequest {

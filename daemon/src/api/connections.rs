@@ -41,7 +41,11 @@ pub(super) struct Connection<S, I> {
 
 impl<S, I> Connection<S, I> {
     pub(super) fn new(stream: S, info: I, place: OwnedSemaphorePermit) -> Self {
-        let opening = Some(Box::pin(tokio::time::sleep(OPENING)));
+        Self::opened_within(OPENING, stream, info, place)
+    }
+
+    fn opened_within(opening: Duration, stream: S, info: I, place: OwnedSemaphorePermit) -> Self {
+        let opening = Some(Box::pin(tokio::time::sleep(opening)));
         Self { stream, info, opening, seen: 0, _place: place }
     }
 }
@@ -121,10 +125,11 @@ mod tests {
 
     fn connection(stream: tokio::io::DuplexStream) -> Connection<tokio::io::DuplexStream, ()> {
         let room = Arc::new(Semaphore::new(1));
-        Connection::new(stream, (), room.try_acquire_owned().expect("room"))
+        let place = room.try_acquire_owned().expect("room");
+        Connection::opened_within(Duration::from_millis(50), stream, (), place)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_says_nothing_is_dropped_and_who_opened_may_be_silent() {
         let (mut client, server) = duplex(64);
         let mut silent = connection(server);
@@ -137,7 +142,7 @@ mod tests {
         let mut open = connection(server);
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("written");
         open.read_exact(&mut [0; PREFACE]).await.expect("read");
-        tokio::time::sleep(OPENING * 10).await;
+        assert!(open.opening.is_none(), "nothing ends it any more");
         client.write_all(b"x").await.expect("written");
         assert_eq!(open.read(&mut buffer).await.expect("read"), 1);
     }

@@ -40,8 +40,8 @@ pub(super) struct Service {
 impl Service {
     fn status(&self, service: &str) -> Option<ServingStatus> {
         let (_, needs_index) = SERVICES.iter().find(|(name, _)| *name == service)?;
-        let serving = !self.cancel.is_cancelled() && !(*needs_index && self.ctx.store.rebuilding().is_some());
-        Some(if serving { ServingStatus::Serving } else { ServingStatus::NotServing })
+        let waits = *needs_index && self.ctx.store.rebuilding().is_some();
+        Some(if waits || self.cancel.is_cancelled() { ServingStatus::NotServing } else { ServingStatus::Serving })
     }
 }
 

@@ -238,7 +238,7 @@ fn identity(certificate: &CertificateDer<'_>, clients: &[GrpcClient]) -> Identit
         };
         return Identity { name: name.into(), role: Some(client.role) };
     }
-    let name = uris.first().copied().or(names.first().map(String::as_str)).map(shown);
+    let name = uris.first().copied().or_else(|| names.first().map(String::as_str)).map(shown);
     Identity { name: name.unwrap_or_else(|| format!("key {key}")).into(), role: None }
 }
 
