@@ -3,14 +3,16 @@
 //!
 //! `cargo bench -p larder-tests --bench second [IMAGES]`; `ORAS` names the program, `oras` unless set.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
+mod support;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::image::noise;
 use harness::{Home, Http, Image};
+
+use support::{Registry, cpu_of, cpu_of_children};
 
 /// How many images there are unless the command line says otherwise, and how long the layer of each is.
 const IMAGES: usize = 500;
@@ -19,8 +21,6 @@ const LAYER_BYTES: usize = 160 << 10;
 const ROUNDS: usize = 5;
 /// The repository.
 const REPOSITORY: &str = "bench/second";
-/// Clock ticks a second in `/proc` (USER_HZ), which is 100 on every Linux that Rust runs on.
-const TICKS: f64 = 100.0;
 
 fn main() {
     let images = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(IMAGES);
@@ -39,84 +39,33 @@ fn main() {
 
     println!("{images} images of {} KiB, docker-registry on loopback", LAYER_BYTES >> 10);
     let pull = || drop(home.larder(["pull", "--quiet", "--from", list.to_str().expect("a path")]).exits(0));
-    registry.measure("larder pull, first", || cpu_of(daemon.pid()), pull);
-    registry.measure("oras backup, first", cpu_of_children, || oras.run());
+    measure(&registry, "larder pull, first", || cpu_of(daemon.pid()), pull);
+    measure(&registry, "oras backup, first", cpu_of_children, || oras.run());
     let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS {
-        ours = ours.min(registry.measure("larder pull, again", || cpu_of(daemon.pid()), pull));
-        theirs = theirs.min(registry.measure("oras backup, again", cpu_of_children, || oras.run()));
+        ours = ours.min(measure(&registry, "larder pull, again", || cpu_of(daemon.pid()), pull));
+        theirs = theirs.min(measure(&registry, "oras backup, again", cpu_of_children, || oras.run()));
     }
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     println!("best of {ROUNDS}: larder {ours:.2?}, oras {theirs:.2?}, ratio {ratio:.2} (at most 1 is the aim)");
     println!("larderd: peak {:.1} MiB", daemon.memory_kib("VmHWM") as f64 / 1024.0);
 }
 
-/// Debian's registry, which writes a line for each request; killed when dropped.
-struct Registry {
-    child: Child,
-    host: String,
-    log: PathBuf,
-}
-
-impl Registry {
-    fn start(folder: &Home) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        let root = folder.beside("registry");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: \"{free}\"}}\n"
-        );
-        let (config, log) = (folder.write_beside("registry.yml", config), folder.beside("registry.log"));
-        let output = File::create(&log).expect("a log");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry can be run");
-        let registry = Self { child, host: free.to_string(), log };
-        harness::eventually("docker-registry", || {
-            let http = Http::new(&registry.host);
-            let answer = http.try_send(http::Method::GET, "/v2/", "", bytes::Bytes::new());
-            answer.is_ok_and(|answer| answer.status == 200).then_some(())
-        });
-        registry
-    }
-
-    /// Runs something, and prints how long it took, the processor time of whom it concerns, and what was asked for.
-    fn measure(&self, what: &str, cpu: impl Fn() -> f64, run: impl FnOnce()) -> Duration {
-        let (cpu_before, before) = (cpu(), self.requests());
-        let begun = Instant::now();
-        run();
-        let elapsed = begun.elapsed();
-        let (requests, bytes) = self.requests();
-        println!(
-            "{what}: {:.2} s, {:.2} s of processor, {} requests, {} KiB",
-            elapsed.as_secs_f64(),
-            cpu() - cpu_before,
-            requests - before.0,
-            (bytes - before.1) >> 10
-        );
-        elapsed
-    }
-
-    /// Returns the number of requests so far and the bytes of the answers: `… "GET /v2/… HTTP/1.1" 200 428 …`.
-    fn requests(&self) -> (usize, u64) {
-        let log = fs::read_to_string(&self.log).expect("the registry's log");
-        let sizes = log.lines().filter_map(|line| {
-            let mut words = line.split("\" ").nth(1)?.split(' ');
-            words.nth(1)?.parse::<u64>().ok()
-        });
-        sizes.fold((0, 0), |(requests, bytes), size| (requests + 1, bytes + size))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Runs something, and prints how long it took, the processor time of whom it concerns, and what was asked for.
+fn measure(registry: &Registry, what: &str, cpu: impl Fn() -> f64, run: impl FnOnce()) -> Duration {
+    let (cpu_before, before) = (cpu(), registry.requests());
+    let begun = Instant::now();
+    run();
+    let elapsed = begun.elapsed();
+    let (requests, bytes) = registry.requests();
+    println!(
+        "{what}: {:.2} s, {:.2} s of processor, {} requests, {} KiB",
+        elapsed.as_secs_f64(),
+        cpu() - cpu_before,
+        requests - before.0,
+        (bytes - before.1) >> 10
+    );
+    elapsed
 }
 
 /// `oras backup` into a folder of its own.
@@ -141,21 +90,4 @@ impl Oras {
             .status();
         assert!(status.is_ok_and(|status| status.success()), "{} backup", self.program);
     }
-}
-
-/// Seconds of processor that a process has had.
-fn cpu_of(pid: u32) -> f64 {
-    ticks(&format!("/proc/{pid}/stat"), 11)
-}
-
-/// Seconds of processor that this process's children have had that have ended.
-fn cpu_of_children() -> f64 {
-    ticks("/proc/self/stat", 13)
-}
-
-/// Sums two fields of a `stat` file, counted from behind the name in parentheses (proc_pid_stat(5)).
-fn ticks(path: &str, first: usize) -> f64 {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    fields.split(' ').skip(first).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }

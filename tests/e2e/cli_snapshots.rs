@@ -7,8 +7,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use harness::image::{host_architecture, noise};
+use harness::registry::Auth;
 use harness::transcript::{Transcript, file};
-use harness::{Image, Index, Output, Signer};
+use harness::{Home, Image, Index, Output, Signer};
+use larder_core::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::world::{APP, World};
@@ -217,6 +219,73 @@ fn inspect() {
     session.larder(&["inspect", "--platform", "linux/s390x", &index], 1);
     session.larder(&["inspect", "alpine"], 1);
     session.matches("inspect");
+}
+
+#[test]
+fn cat() {
+    let mut session = Session::furnished();
+    let (signed, plain) = (session.reference("1.0"), session.reference("1.1"));
+    session.usage(&["cat"], &[]);
+    session.larder(&["cat", &signed], 0);
+    session.larder(&["cat", &signed, "--output", "json"], 0);
+    let config = Digest::of(&Image::small("1.0").blobs()[0]).to_string();
+    session.larder(&["cat", &signed, "--blob", &config], 0);
+    let unlisted = Digest::of(b"nothing lists this").to_string();
+    session.larder(&["cat", &signed, "--blob", &unlisted], 1);
+    let layer = Image::small("1.1").top_layer().to_string();
+    session.larder(&["cat", &plain, "--blob", &layer], 1);
+    session.larder(&["cat", &session.reference("none")], 1);
+    session.matches("cat");
+}
+
+/// A world whose registry wants a password, and whose daemon knows no session and no home but the test's.
+fn with_a_password() -> Session {
+    let home = Home::new();
+    let (folder, run) = (home.beside("user"), home.beside("run"));
+    fs::create_dir_all(&run).expect("a folder");
+    let world = World::launched(home, |launch| {
+        launch.env("HOME", folder.to_str().expect("UTF-8")).env("XDG_RUNTIME_DIR", run.to_str().expect("UTF-8"))
+    });
+    world.registry.require(Auth::Basic("someone".to_owned(), "right".to_owned()));
+    Session::in_world(world)
+}
+
+#[test]
+fn login() {
+    let mut session = with_a_password();
+    let host = session.world.registry.host();
+    session.usage(&["login"], &["a", "b"]);
+    session.larder(&["login", &host, "--username", "someone", "--password", "wrong"], 1);
+    session.larder(&["login", &host, "--username", "someone", "--password", "right"], 0);
+    session.larder(&["login", &host, "--get-login"], 0);
+    session.larder(&["login", &host, "--username", "someone", "--password", "right", "--output", "json"], 0);
+    session.larder(&["login", "no host", "--username", "someone", "--password", "right"], 1);
+    session.matches("login");
+}
+
+#[test]
+fn logout() {
+    let mut session = with_a_password();
+    let host = session.world.registry.host();
+    session.usage(&["logout"], &["a", "b"]);
+    session.world.home.larder(["login", &host, "--username", "someone", "--password", "right"]).exits(0);
+    session.larder(&["logout", &host], 0);
+    session.larder(&["logout", &host], 1);
+    session.world.home.larder(["login", &host, "--username", "someone", "--password", "right"]).exits(0);
+    session.larder(&["logout", "--all", "--output", "json"], 0);
+    session.matches("logout");
+}
+
+#[test]
+fn serve() {
+    let mut session = Session::start();
+    session.usage(&["serve"], &["print-config", "rkt"]);
+    for client in ["podman", "docker", "containerd", "skopeo"] {
+        session.larder(&["serve", "print-config", client], 0);
+    }
+    session.larder(&["serve", "print-config", "podman", "docker.io", "--output", "json"], 0);
+    session.larder(&["serve", "print-config", "podman", "not a host"], 1);
+    session.matches("serve");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use harness::{Image, Signer};
 use larder_proto::v1::State;
 
+use crate::gate::edit;
 use crate::world::{APP, World};
 
 /// The exit codes that cosign's `verify` has.
@@ -40,10 +41,12 @@ fn pending_is_1_and_revoked_is_12() {
     world.daemon.client().trust_becomes("settled", 1, 0);
     world.upstream("1.0", &[&release]);
     world.pull("1.0");
-    world.home.trust().key_scope("release", &serde_json::json!({"revoked": {"reason": "leaked laptop"}}));
+    let client = world.daemon.client();
+    let revoked = serde_json::json!({"revoked": {"reason": "leaked laptop"}});
+    edit(&client, || world.home.trust().key_scope("release", &revoked));
     world.daemon.client().becomes(&world.reference("1.0"), State::Revoked);
     world.home.larder(["verify", &world.reference("1.0")]).exits(UNTRUSTED).says(&["revoked"]);
-    world.home.trust().remove("keys/release.yaml");
+    edit(&client, || world.home.trust().remove("keys/release.yaml"));
     world.daemon.client().becomes(&world.reference("1.0"), State::Verified);
     std::fs::rename(world.home.trust().path(), world.home.beside("away")).expect("a rename");
     world.daemon.client().becomes(&world.reference("1.0"), State::Pending);

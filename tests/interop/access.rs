@@ -132,7 +132,7 @@ fn certificate(folder: &Home, name: &str, ca: Option<&str>, more: &[&str]) -> Pa
     let (ca_pem, ca_key) = (ca.map(|ca| at(format!("{ca}.pem"))), ca.map(|ca| at(format!("{ca}.key"))));
     match (&ca_pem, &ca_key) {
         (Some(pem), Some(key)) => {
-            words.extend(["-CA", pem, "-CAkey", key, "-addext", "basicConstraints=critical,CA:FALSE"])
+            words.extend(["-CA", pem, "-CAkey", key, "-addext", "basicConstraints=critical,CA:FALSE"]);
         }
         _ => words.extend(["-addext", "basicConstraints=critical,CA:TRUE"]),
     }
