@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant};
 use harness::image::noise;
 use harness::{Home, Http, Image};
 
-use support::{Registry, cpu_of, cpu_of_children};
+use support::Registry;
 
 /// How many images there are unless the command line says otherwise, and how long the layer of each is.
 const IMAGES: usize = 500;
 const LAYER_BYTES: usize = 160 << 10;
 /// How often both take their turn.
 const ROUNDS: usize = 5;
+/// Clock ticks a second in `/proc` (USER_HZ), which is 100 on every Linux that Rust runs on.
+const TICKS: f64 = 100.0;
 /// The repository.
 const REPOSITORY: &str = "bench/second";
 
@@ -90,4 +93,21 @@ impl Oras {
             .status();
         assert!(status.is_ok_and(|status| status.success()), "{} backup", self.program);
     }
+}
+
+/// Seconds of processor that a process has had.
+fn cpu_of(pid: u32) -> f64 {
+    ticks(&format!("/proc/{pid}/stat"), 11)
+}
+
+/// Seconds of processor that this process's children have had that have ended.
+fn cpu_of_children() -> f64 {
+    ticks("/proc/self/stat", 13)
+}
+
+/// Sums two fields of a `stat` file, counted from behind the name in parentheses (proc_pid_stat(5)).
+fn ticks(path: &str, first: usize) -> f64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields.split(' ').skip(first).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }

@@ -147,8 +147,7 @@ fn lengths_that_lie() {
     for (kind, delta) in [("manifests", 7_i64), ("manifests", -7), ("blobs", 7), ("blobs", -7)] {
         let image = Arc::clone(&served);
         let registry = HostileRegistry::start(move |asked, stream| {
-            let by_digest = asked.path.contains("sha256:") && asked.method == "GET";
-            if !by_digest || !asked.path.contains(kind) {
+            if asked.method != "GET" || !asked.path.contains(kind) {
                 return image.answer(asked, stream);
             }
             let bytes = image.blobs.iter().find(|(digest, _)| asked.path.ends_with(&digest.to_string()));
@@ -165,7 +164,7 @@ fn lengths_that_lie() {
 
 #[test]
 fn a_body_that_trickles() {
-    for kind in ["/manifests/sha256", "/blobs/"] {
+    for kind in ["/manifests/", "/blobs/"] {
         let image = Served::image("trickle");
         let registry = HostileRegistry::start(move |asked, stream| {
             if !asked.path.contains(kind) || asked.method == "HEAD" {
@@ -201,7 +200,7 @@ fn compression_that_nobody_asked_for() {
     // A small gzip stream of zeros; as a bomb it would be gigabytes.
     let gzip =
         [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 99, 96, 24, 5, 163, 96, 20, 12, 119, 0, 0, 46, 175, 181, 239, 0, 4, 0, 0];
-    for kind in ["/manifests/sha256", "/blobs/", "/tags/"] {
+    for kind in ["/manifests/", "/blobs/", "/tags/"] {
         let image = Served::image("gzip");
         let registry = HostileRegistry::start(move |asked, stream| {
             if !asked.path.contains(kind) || asked.method == "HEAD" {

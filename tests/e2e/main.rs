@@ -26,6 +26,7 @@ mod properties;
 mod pull;
 mod push;
 mod rebuild;
+mod resume;
 mod second_pull;
 mod second_uid;
 mod sign;

@@ -13,7 +13,7 @@ fn one_that_waits_does_not_hold_up_the_others() {
     for tag in ["slow", "quick", "quicker"] {
         world.upstream(tag, &[]);
     }
-    world.registry.fault("HEAD", "/manifests/slow", Fault::Hold, usize::MAX);
+    world.registry.fault("GET", "/manifests/slow", Fault::Hold, usize::MAX);
     let references: Vec<_> = ["slow", "quick", "quicker"].map(|tag| world.reference(tag)).into();
     let request = PullRequest { references: references.clone(), ..Default::default() };
     let mut sync = world.daemon.client().sync();

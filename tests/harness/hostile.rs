@@ -18,6 +18,8 @@ pub struct Asked {
     pub method: String,
     /// Path and query.
     pub path: String,
+    /// Where a range begins that was asked for: `Range: bytes=5-`.
+    pub from: Option<u64>,
     /// How many requests came before.
     pub before: usize,
 }
@@ -51,10 +53,10 @@ impl HostileRegistry {
                     let mut stream = stream;
                     // Whether the client stays to the end is its own affair.
                     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
-                    if let Some((method, path)) = read_head(&stream) {
+                    if let Some((method, path, from)) = read_head(&stream) {
                         let before = count.fetch_add(1, Ordering::Relaxed);
                         asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
-                        let _ = answer(&Asked { method, path, before }, &mut stream);
+                        let _ = answer(&Asked { method, path, from, before }, &mut stream);
                     }
                 });
             }
@@ -86,17 +88,21 @@ impl Drop for HostileRegistry {
     }
 }
 
-fn read_head(stream: &TcpStream) -> Option<(String, String)> {
+fn read_head(stream: &TcpStream) -> Option<(String, String, Option<u64>)> {
     let mut reader = BufReader::new(stream).take(MAX_HEAD as u64);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
     let mut words = first.split_whitespace().map(str::to_owned);
-    let asked = (words.next()?, words.next()?);
+    let (method, path) = (words.next()?, words.next()?);
+    let mut from = None;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? <= 2 {
-            return Some(asked);
+            return Some((method, path, from));
         }
+        let range = line.to_ascii_lowercase();
+        let range = range.strip_prefix("range: bytes=").and_then(|range| range.split('-').next()?.parse().ok());
+        from = from.or(range);
     }
 }
 

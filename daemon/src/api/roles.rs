@@ -43,6 +43,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Daemon/GetStatus", ASK),
     ("/larder.v1.Daemon/PruneJournal", CHANGE),
     ("/larder.v1.Daemon/Stop", CHANGE),
+    ("/larder.v1.Registries/GetLogin", CHANGE),
     ("/larder.v1.Registries/Login", CHANGE),
     ("/larder.v1.Registries/Logout", CHANGE),
     ("/larder.v1.Signatures/AttachSignature", CHANGE),

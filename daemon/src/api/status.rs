@@ -135,8 +135,11 @@ impl From<ServeError> for ApiError {
         let message = error.to_string();
         let as_code = |code, reason| Self { code, reason, message: message.clone(), hint: None, detail: None };
         match error {
-            ServeError::RepositoryUnknown(_) | ServeError::ManifestUnknown(_) | ServeError::BlobUnknown { .. } => {
-                as_code(Code::NotFound, "not-held")
+            ServeError::BlobUnknown { .. } => {
+                as_code(Code::NotFound, "not-held").hint("`larder tree REF` lists what an artifact consists of")
+            }
+            ServeError::RepositoryUnknown(_) | ServeError::ManifestUnknown(_) => {
+                as_code(Code::NotFound, "not-held").hint("`larder pull` brings it")
             }
             ServeError::LeftOut(_) => as_code(Code::FailedPrecondition, "left-out"),
             ServeError::Refused { .. } => as_code(Code::PermissionDenied, "not-accepted"),

@@ -143,7 +143,7 @@ async fn payloads(source: &impl Source, layers: &[Descriptor]) -> Result<HashMap
 /// Reads a small blob whole and verifies it: a stream is verified by its taker.
 async fn small(source: &impl Source, layer: &Descriptor) -> Result<Bytes, TransferError> {
     let mut bytes = Vec::new();
-    let mut stream = source.blob(layer).await?;
+    let mut stream = source.blob(layer, 0).await?;
     while let Some(chunk) = stream.try_next().await? {
         if bytes.len() as u64 + chunk.len() as u64 > layer.size {
             return Err(TransferError::Content { digest: layer.digest, what: "it is longer than its descriptor says" });

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::artifact::{AttachedKind, DigestTag};
+use larder_core::manifest::Manifest;
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Platform, Reference, Repository, Tag};
 
@@ -237,8 +238,8 @@ pub async fn pull(
     }
     ctx.store.check_writable()?;
     let look = looks.at(ctx, repository)?;
-    let source = RemoteSource { name: repository, look: &look, store: &ctx.store };
-    let (tag, digest) = resolve(reference, &source).await?;
+    let Target { tag, digest, root } = resolve(ctx, reference, &look).await?;
+    let source = RemoteSource { name: repository, look: &look, store: &ctx.store, root };
     let planned = plan(&source, digest, &options.selection).await.map_err(|error| match error {
         TransferError::MissingRoot(_) => PullError::NotThere { reference: reference.clone(), what: "manifest" },
         error => error.into(),
@@ -266,13 +267,10 @@ pub async fn pull(
     let progress = Arc::new(Progress::default());
     step(Step::Copying(Arc::clone(&progress)));
     let mut moved = copy_blobs(&source, &sink, &planned.blobs(), &ctx.flights, ctx.concurrency, &progress).await?;
-    let mut manifests = 0;
-    for node in &planned.nodes {
-        if sink.put_manifest(&node.manifest).await? {
-            manifests += 1;
-            moved.bytes += node.manifest.raw().len() as u64;
-        }
-    }
+    let manifests: Vec<&Manifest> = planned.nodes.iter().map(|node| &node.manifest).collect();
+    let manifests = sink.put_manifests(&manifests).await?;
+    moved.bytes += manifests.iter().map(|manifest| manifest.raw().len() as u64).sum::<u64>();
+    let manifests = u32::try_from(manifests.len()).unwrap_or(u32::MAX);
     let (added, described) = news(ctx, repository, &planned).await?;
     let tags = moves(ctx, repository, tag, digest, &planned).await?;
     let seq = if added.is_empty() && tags.is_empty() {
@@ -287,16 +285,25 @@ pub async fn pull(
     Ok(Pulled { moved, manifests, attached, looked_at: planned.looked_at, outcome })
 }
 
-async fn resolve(reference: &Reference, source: &RemoteSource<'_>) -> Result<(Option<Tag>, Digest), PullError> {
+/// What a reference names at its registry.
+struct Target {
+    tag: Option<Tag>,
+    digest: Digest,
+    /// The manifest, where it came along.
+    root: Option<Manifest>,
+}
+
+async fn resolve(ctx: &Ctx, reference: &Reference, look: &Look) -> Result<Target, PullError> {
     if let Some(digest) = reference.digest {
-        return Ok((None, digest));
+        return Ok(Target { tag: None, digest, root: None });
     }
     let tag = reference.tag_or_latest().unwrap_or_else(Tag::latest);
     if DigestTag::is_reserved(&tag) {
         return Err(PullError::Reserved(reference.clone()));
     }
-    match source.look.resolve(&tag).await? {
-        Some(resolved) => Ok((Some(tag), resolved.digest)),
+    let is_known = ctx.store.tag(&reference.repository, &tag).await?.is_some();
+    match look.resolve(&tag, is_known).await? {
+        Some(resolved) => Ok(Target { tag: Some(tag), digest: resolved.digest, root: resolved.manifest }),
         None => {
             Err(PullError::NotThere { reference: Reference::by_tag(reference.repository.clone(), tag), what: "tag" })
         }

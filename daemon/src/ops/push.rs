@@ -162,13 +162,11 @@ pub async fn push(
     // A push has flights of its own: what goes to another registry is another copy.
     let flights = Flights::default();
     let mut moved = copy_blobs(&from, &sink, &planned.blobs(), &flights, ctx.concurrency, &progress).await?;
-    let mut manifests = 0;
-    for node in planned.nodes.iter().filter(|node| cosign_tag(node).is_none()) {
-        if sink.put_manifest(&node.manifest).await? {
-            manifests += 1;
-            moved.bytes += node.manifest.raw().len() as u64;
-        }
-    }
+    let untagged = planned.nodes.iter().filter(|node| cosign_tag(node).is_none());
+    let untagged: Vec<&Manifest> = untagged.map(|node| &node.manifest).collect();
+    let put = sink.put_manifests(&untagged).await?;
+    moved.bytes += put.iter().map(|manifest| manifest.raw().len() as u64).sum::<u64>();
+    let mut manifests = u32::try_from(put.len()).unwrap_or(u32::MAX);
     for (tag, images) in tagged(&planned) {
         manifests += u32::from(push_tagged(&remote, &tag, &images).await?);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use larder_core::artifact::{AttachedKind, DigestTag, TagSuffix};
 use larder_core::check::check;
+use larder_core::digest::Algorithm;
 use larder_core::key::{KeyError, PublicKey};
 use larder_core::manifest::{Manifest, ManifestError};
 use larder_core::signature::simple_signing::{self, MAX_PAYLOAD_BYTES, SignatureImage};
@@ -152,9 +153,8 @@ pub async fn attach(ctx: &Ctx, actor: Actor, signed: Signed) -> Result<Attached,
     let SignatureImage { manifest, config } = image;
     let manifest =
         Manifest::parse(manifest, None).map_err(|source| SignError::Occupied { tag: tag.clone(), source })?;
-    ctx.store.put(signed.payload.clone()).await?;
-    ctx.store.put(config).await?;
-    ctx.store.put(manifest.raw().clone()).await?;
+    let blobs = [signed.payload.clone(), config, manifest.raw().clone()];
+    ctx.store.put_many(blobs.map(|blob| (Algorithm::Sha256, blob)).into()).await?;
     let attached = AttachedTo { subject: signed.digest, kind: AttachedKind::Signature, tag: Some(tag.clone()) };
     let added = describe(ctx, &signed.repository, &manifest, None, Some(attached), Vec::new()).await?;
     let moved =

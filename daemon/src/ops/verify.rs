@@ -119,15 +119,16 @@ async fn verify_held(ctx: &Ctx, subject: Held) -> Result<Verified, StoreError> {
 async fn verify_offered(ctx: &Ctx, reference: &Reference) -> Result<Verified, PullError> {
     let look = Look::new(ctx.remotes.repository(&reference.repository, Access::Pull)?, 1);
     let tag = reference.tag_or_latest();
-    let digest = match (reference.digest, &tag) {
-        (Some(digest), _) => digest,
+    let (digest, root) = match (reference.digest, &tag) {
+        (Some(digest), _) => (digest, None),
         (None, tag) => {
             let tag = tag.clone().unwrap_or_else(Tag::latest);
-            let there = look.resolve(&tag).await?;
-            there.ok_or_else(|| PullError::NotThere { reference: reference.clone(), what: "tag" })?.digest
+            let there = look.resolve(&tag, false).await?;
+            let there = there.ok_or_else(|| PullError::NotThere { reference: reference.clone(), what: "tag" })?;
+            (there.digest, there.manifest)
         }
     };
-    let source = RemoteSource { name: &reference.repository, look: &look, store: &ctx.store };
+    let source = RemoteSource { name: &reference.repository, look: &look, store: &ctx.store, root };
     let planned = plan(&source, digest, &Selection::RootOnly).await.map_err(|error| match error {
         TransferError::MissingRoot(_) => PullError::NotThere { reference: reference.clone(), what: "manifest" },
         error => error.into(),

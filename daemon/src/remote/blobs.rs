@@ -16,19 +16,22 @@ use super::{BlobStream, RemoteRepository, retry};
 const MAX_RESUMES: u32 = 5;
 
 impl RemoteRepository {
-    /// Fetches a blob as a stream. The stream counts as a request under way until it is dropped.
+    /// Fetches a blob, without its first `from` bytes, as a stream. The stream counts as a request under way until it is dropped.
     ///
     /// # Errors
     /// Fails where the blob is not there, or where the registry announces another length than the descriptor's.
-    pub async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream, RemoteError> {
+    pub async fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<BlobStream, RemoteError> {
         let at = self.at(&format!("@{}", descriptor.digest));
+        if from > 0 && from >= descriptor.size {
+            return Ok(stream::empty().boxed());
+        }
         let permit = self.connection.admit(&at, &Method::GET).await?;
         let mut download = Download {
             repository: self.clone(),
             at,
             digest: descriptor.digest,
             size: descriptor.size,
-            received: 0,
+            received: from,
             skip: 0,
             response: None,
             resumes: 0,
@@ -49,7 +52,7 @@ impl RemoteRepository {
         if descriptor.size > limit {
             return Err(RemoteError::TooLarge { at, limit: super::transport::in_words(limit) });
         }
-        let mut stream = self.blob(descriptor).await?;
+        let mut stream = self.blob(descriptor, 0).await?;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = stream.try_next().await? {
             bytes.extend_from_slice(&chunk);

@@ -64,12 +64,16 @@ impl Look {
         &self.repository
     }
 
-    /// Resolves a tag that was asked for; `None` where it is not there.
+    /// Resolves a tag that was asked for; `None` where it is not there. The manifest of a tag that is new here comes along:
+    /// one request instead of two.
     ///
     /// # Errors
     /// Fails as [`RemoteRepository::resolve`] does.
-    pub async fn resolve(&self, tag: &Tag) -> Result<Option<Resolved>, RemoteError> {
-        let resolved = self.repository.resolve(tag).await?;
+    pub async fn resolve(&self, tag: &Tag, is_known: bool) -> Result<Option<Resolved>, RemoteError> {
+        let resolved = match is_known {
+            true => self.repository.resolve(tag).await?,
+            false => self.repository.fetch_tag(tag).await?,
+        };
         if resolved.is_some() {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).push(tag.clone());
         }

@@ -42,7 +42,15 @@ impl RemoteRepository {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {}
             _ => return Err(self.failure(&at, response, "tag").await),
         }
-        let manifest = self.fetch(at, tag.as_str(), None, "tag").await?;
+        self.fetch_tag(tag).await
+    }
+
+    /// Resolves a tag of which nothing is known: by GET, for its manifest will be needed; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Fails as [`Self::manifest`] does.
+    pub async fn fetch_tag(&self, tag: &Tag) -> Result<Option<Resolved>, RemoteError> {
+        let manifest = self.fetch(self.at(&format!(":{tag}")), tag.as_str(), None, "tag").await?;
         Ok(manifest.map(|manifest| Resolved { digest: manifest.digest(), manifest: Some(manifest) }))
     }
 

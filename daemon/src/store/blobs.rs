@@ -3,17 +3,19 @@
 //! A name under `blobs/` is "held", nothing else is: not a size, not a file under `ingest/`. Bytes are durable before
 //! they get their name, and the name is durable before anybody is told that the blob is held.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use larder_core::Digest;
 use larder_core::digest::{Algorithm, Hasher};
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 use super::disk::{self, FaultPoint};
@@ -24,6 +26,16 @@ use super::quarantine::Quarantine;
 const BLOB_MODE: u32 = 0o444;
 const INGEST_MODE: u32 = 0o600;
 const READ_BYTES: usize = 256 << 10;
+/// How the beginning of a download ends its name, which is the blob's digest.
+const PART: &str = ".part";
+/// Shorter beginnings are not worth a request of their own.
+const WORTH_KEEPING: u64 = 1 << 20;
+/// How many beginnings are kept, the youngest.
+const MAX_PARTS: usize = 64;
+/// For how long nothing may come for a download that is under way; twice what a registry may keep silent.
+const IN_USE: Duration = Duration::from_secs(2 * 3600);
+/// How long a beginning is kept.
+const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Debug)]
 pub(super) struct Blobs {
@@ -32,6 +44,8 @@ pub(super) struct Blobs {
     pub(super) quarantine: Quarantine,
     /// Blobs that have a name which is not durable yet. Held for an instant.
     unsynced: Mutex<HashSet<Digest>>,
+    /// The syncs of the folders in which blobs get their names, by algorithm.
+    names: HashMap<Algorithm, Names>,
     /// Numbers the files under `ingest/`.
     next: AtomicU64,
     bytes: Mutex<Bytecount>,
@@ -51,15 +65,10 @@ struct Bytecount {
 }
 
 impl Blobs {
-    /// Opens the folders of a home; removes what an earlier daemon did not finish. (Resuming it comes later.)
+    /// Opens the folders of a home; removes what an earlier daemon did not finish, but for downloads that can go on.
     pub(super) fn open(home: &Path) -> Result<Self, super::OpenError> {
         let (folder, ingest) = (home.join("blobs"), home.join("ingest"));
-        let mut unfinished = Vec::new();
-        for entry in fs::read_dir(&ingest).map_err(super::OpenError::io("open", &ingest))? {
-            unfinished.push(entry.map_err(super::OpenError::io("open", &ingest))?.path());
-        }
-        disk::clear(unfinished.iter().map(PathBuf::as_path), FaultPoint::IngestClear)
-            .map_err(super::OpenError::io("open", &ingest))?;
+        clear_unfinished(&ingest).map_err(super::OpenError::io("open", &ingest))?;
         for algorithm in Algorithm::ALL {
             // A crash may have come between a rename and the folder's sync.
             let folder = folder.join(algorithm.name());
@@ -73,6 +82,7 @@ impl Blobs {
             ingest,
             quarantine: Quarantine::new(home.join("quarantine")),
             unsynced: Mutex::default(),
+            names: Algorithm::ALL.map(|algorithm| (algorithm, Names::default())).into(),
             next: AtomicU64::new(0),
             bytes: Mutex::new(Bytecount { added: Some(HashSet::new()), ..Bytecount::default() }),
         })
@@ -169,6 +179,37 @@ impl Blobs {
         count.sum = count.sum.saturating_sub(length);
     }
 
+    /// Returns how many bytes of a blob an earlier download left; they are nothing but a beginning, and hashed again.
+    pub(super) fn begun(&self, digest: &Digest, length: u64) -> u64 {
+        match fs::symlink_metadata(self.part_path(digest)) {
+            Ok(metadata) if metadata.is_file() && metadata.len() <= length => metadata.len(),
+            _ => 0,
+        }
+    }
+
+    /// Opens what an earlier download left, or begins anew where that is nothing. One download of a blob runs at a time.
+    pub(super) fn part(&self, digest: &Digest, from: u64) -> Result<(Unfinished, File), StoreError> {
+        let path = self.part_path(digest);
+        if from == 0 {
+            // Others that nobody came back for go when a new one comes.
+            clear_parts(&self.ingest, MAX_PARTS).map_err(StoreError::io("clear", &self.ingest))?;
+            disk::discard(&path);
+        }
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(from == 0)
+            .mode(INGEST_MODE)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(StoreError::io("open", &path))?;
+        Ok((Unfinished { path, kept_from: Some(WORTH_KEEPING) }, file))
+    }
+
+    fn part_path(&self, digest: &Digest) -> PathBuf {
+        self.ingest.join(format!("{}-{}{PART}", digest.algorithm().name(), digest.hex()))
+    }
+
     /// Opens a new file under `ingest/`.
     pub(super) fn unfinished(&self) -> Result<(Unfinished, File), StoreError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -179,14 +220,14 @@ impl Blobs {
             .mode(INGEST_MODE)
             .open(&path)
             .map_err(StoreError::io("create", &path))?;
-        Ok((Unfinished(path), file))
+        Ok((Unfinished { path, kept_from: None }, file))
     }
 
     /// Writes bytes from memory under `ingest/`, durably.
     pub(super) fn write_small(&self, bytes: &[u8]) -> Result<Unfinished, StoreError> {
         let (unfinished, mut file) = self.unfinished()?;
-        disk::append(&mut file, bytes, FaultPoint::BlobWrite).map_err(StoreError::io("write", &unfinished.0))?;
-        finish(&file, &unfinished.0)?;
+        disk::append(&mut file, bytes, FaultPoint::BlobWrite).map_err(StoreError::io("write", &unfinished.path))?;
+        finish(&file, &unfinished.path)?;
         Ok(unfinished)
     }
 
@@ -201,7 +242,7 @@ impl Blobs {
             if let Some(added) = self.count().added.as_mut() {
                 added.insert(digest);
             }
-            if let Err(error) = disk::rename(&unfinished.0, &path, FaultPoint::BlobRename) {
+            if let Err(error) = disk::rename(&unfinished.path, &path, FaultPoint::BlobRename) {
                 self.unsynced().remove(&digest);
                 return Err(StoreError::io("name", &path)(error));
             }
@@ -215,8 +256,9 @@ impl Blobs {
         }
         for algorithm in folders {
             let folder = self.folder.join(algorithm.name());
+            let Some(names) = self.names.get(&algorithm) else { continue };
             // Where this fails the names stay unsynced: such blobs are not held, and will be taken in again.
-            disk::sync_folder(&folder, FaultPoint::BlobFolderSync).map_err(StoreError::io("sync", &folder))?;
+            names.sync(&folder).map_err(StoreError::io("sync", &folder))?;
         }
         let mut unsynced = self.unsynced();
         for digest in renamed {
@@ -226,11 +268,11 @@ impl Blobs {
     }
 
     /// Takes in small blobs from memory; those that are held are skipped.
-    pub(super) fn put(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
+    pub(super) fn put(&self, blobs: Vec<(Algorithm, Bytes)>) -> Result<Vec<Digest>, StoreError> {
         let mut digests = Vec::with_capacity(blobs.len());
         let mut news: Vec<(Unfinished, Digest, u64)> = Vec::new();
-        for bytes in blobs {
-            let digest = Digest::of(&bytes);
+        for (algorithm, bytes) in blobs {
+            let digest = Digest::with(algorithm, &bytes);
             digests.push(digest);
             if !self.has(&digest) && news.iter().all(|(_, other, _)| *other != digest) {
                 news.push((self.write_small(&bytes)?, digest, bytes.len() as u64));
@@ -277,31 +319,114 @@ impl Blobs {
     }
 }
 
+/// The syncs of one folder: those who come while one runs share the next, as commits share a frame of the journal.
+#[derive(Debug, Default)]
+struct Names {
+    /// How many have asked, each after its names were there.
+    asked: AtomicU64,
+    /// How many of them are served. Held while the folder is synced.
+    served: Mutex<u64>,
+}
+
+impl Names {
+    /// Makes the names durable that are in the folder by now.
+    fn sync(&self, folder: &Path) -> io::Result<()> {
+        let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if *served < mine {
+            let all = self.asked.load(Ordering::SeqCst);
+            disk::sync_folder(folder, FaultPoint::BlobFolderSync)?;
+            *served = all;
+        }
+        Ok(())
+    }
+}
+
 /// Makes a file under `ingest/` durable and unwritable.
 pub(super) fn finish(file: &File, path: &Path) -> Result<(), StoreError> {
     file.set_permissions(fs::Permissions::from_mode(BLOB_MODE)).map_err(StoreError::io("close", path))?;
     disk::sync_data(file, FaultPoint::BlobSync).map_err(StoreError::io("sync", path))
 }
 
-/// A file under `ingest/`; dropped, it is removed.
+/// What lies in `ingest/`.
+#[derive(Default)]
+struct Listing {
+    /// Beginnings of downloads, and when they were written to.
+    parts: Vec<(SystemTime, PathBuf)>,
+    others: Vec<PathBuf>,
+}
+
+/// Lists the beginnings of downloads in `ingest/`, the youngest first, and everything else in it.
+fn list_ingest(ingest: &Path) -> io::Result<Listing> {
+    let Listing { mut parts, mut others } = Listing::default();
+    for entry in fs::read_dir(ingest)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(PART));
+        let digest = stem.and_then(|stem| stem.replacen('-', ":", 1).parse::<Digest>().ok());
+        match entry.metadata() {
+            Ok(metadata) if digest.is_some() && metadata.is_file() => {
+                parts.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+            }
+            _ => others.push(entry.path()),
+        }
+    }
+    parts.sort_by(|a, b| b.cmp(a));
+    Ok(Listing { parts, others })
+}
+
+/// Removes beginnings that are old, or more than so many.
+fn clear_parts(ingest: &Path, most: usize) -> io::Result<()> {
+    let Listing { parts, .. } = list_ingest(ingest)?;
+    let now = SystemTime::now();
+    let older = |at: &SystemTime, age| now.duration_since(*at).is_ok_and(|actual| actual > age);
+    // What was written to a moment ago is being written to.
+    let stale = parts.iter().enumerate();
+    let stale = stale.filter(|(place, (at, _))| older(at, PART_AGE) || (*place >= most && older(at, IN_USE)));
+    for (_, (_, path)) in stale {
+        disk::discard(path);
+    }
+    Ok(())
+}
+
+/// Removes what nobody can go on with.
+fn clear_unfinished(ingest: &Path) -> io::Result<()> {
+    clear_parts(ingest, MAX_PARTS)?;
+    let Listing { others, .. } = list_ingest(ingest)?;
+    disk::clear(others.iter().map(PathBuf::as_path), FaultPoint::IngestClear)
+}
+
+/// A file under `ingest/`; dropped, it is removed, unless it is the beginning of a download and long enough.
 #[derive(Debug)]
-pub(super) struct Unfinished(PathBuf);
+pub(super) struct Unfinished {
+    path: PathBuf,
+    kept_from: Option<u64>,
+}
 
 impl Unfinished {
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Has it removed whatever it is: its bytes are wrong, or the disk is full.
+    pub(super) fn give_up(&mut self) {
+        self.kept_from = None;
     }
 
     /// Lets go of the file, which is not under `ingest/` any more.
     fn keep(mut self) {
-        self.0 = PathBuf::new();
+        self.path = PathBuf::new();
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            disk::discard(&self.0);
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
+        let long = |least| fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.len() >= least);
+        if !self.kept_from.is_some_and(long) {
+            disk::discard(&self.path);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! early, so that the sync at the end finds little to do.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -57,12 +58,24 @@ struct Taken {
 
 impl Ingest {
     pub(super) fn begin(shared: Arc<Shared>, expected: Option<Digest>, length: Option<u64>) -> Self {
+        Self::start(shared, expected, length, None)
+    }
+
+    /// Goes on behind the first `from` bytes of what an earlier download left.
+    pub(super) fn resume(shared: Arc<Shared>, digest: Digest, length: u64, from: u64) -> Self {
+        Self::start(shared, Some(digest), Some(length), Some((digest, from)))
+    }
+
+    fn start(shared: Arc<Shared>, expected: Option<Digest>, length: Option<u64>, part: Option<(Digest, u64)>) -> Self {
         let (chunks, receiver) = mpsc::channel(QUEUE);
         let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let apart = length.is_none_or(|length| length >= OWN_HASHER);
         let on = Arc::clone(&shared);
-        let side = task::spawn_blocking(move || take(&on, receiver, algorithm, apart, length.unwrap_or_default()));
-        Self { shared, expected, length, written: 0, chunks: Some(chunks), side: Some(side) }
+        let hashing = move || Hashing::start(algorithm, apart);
+        let announced = length.unwrap_or_default();
+        let side = task::spawn_blocking(move || take(&on, receiver, hashing, announced, part));
+        let written = part.map_or(0, |(_, from)| from);
+        Self { shared, expected, length, written, chunks: Some(chunks), side: Some(side) }
     }
 
     /// Adds bytes; back-pressure is the await. Fails early where more bytes come than were announced.
@@ -117,16 +130,24 @@ impl Ingest {
 fn take(
     shared: &Shared,
     mut chunks: mpsc::Receiver<Bytes>,
-    algorithm: Algorithm,
-    apart: bool,
+    hashing: impl FnOnce() -> Hashing,
     announced: u64,
+    part: Option<(Digest, u64)>,
 ) -> Result<Taken, StoreError> {
-    let (unfinished, mut file) = shared.blobs.unfinished()?;
+    let (mut unfinished, mut file) = match part {
+        Some((digest, from)) => shared.blobs.part(&digest, from)?,
+        None => shared.blobs.unfinished()?,
+    };
     check_room(unfinished.path(), announced)?;
-    let mut hashing = Hashing::start(algorithm, apart);
-    let (mut length, mut started) = (0_u64, 0_u64);
+    let mut hashing = hashing();
+    let mut length = hash_begun(&mut file, unfinished.path(), &mut hashing)?;
+    let mut started = length;
     while let Some(chunk) = chunks.blocking_recv() {
-        disk::append(&mut file, &chunk, FaultPoint::BlobWrite).map_err(StoreError::io("write", unfinished.path()))?;
+        if let Err(error) = disk::append(&mut file, &chunk, FaultPoint::BlobWrite) {
+            // What a full disk cannot take must not keep it full.
+            unfinished.give_up();
+            return Err(StoreError::io("write", unfinished.path())(error));
+        }
         length += chunk.len() as u64;
         hashing.update(chunk);
         if length - started >= WRITE_BACK {
@@ -139,16 +160,35 @@ fn take(
     Ok(Taken { digest: hashing.finish(), unfinished, file, length })
 }
 
+/// Hashes what is in the file already, and leaves it at its end. Returns how many bytes that were.
+fn hash_begun(file: &mut File, path: &std::path::Path, hashing: &mut Hashing) -> Result<u64, StoreError> {
+    let begun = file.metadata().map_err(StoreError::io("read", path))?.len();
+    let mut read = 0;
+    while read < begun {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        match file.read(&mut buffer).map_err(StoreError::io("read", path))? {
+            0 => break,
+            length => buffer.truncate(length),
+        }
+        read += buffer.len() as u64;
+        hashing.update(buffer.into());
+    }
+    Ok(read)
+}
+
 /// Refuses what would take the last room of the disk, before the disk does.
 fn check_room(path: &std::path::Path, wanted: u64) -> Result<(), StoreError> {
+    let full = |_| StoreError::Full { what: "take more into", path: path.to_owned() };
+    has_room(path, wanted).map_err(full)
+}
+
+/// Says whether the disk has room for so many bytes of blobs; if not, how many are free.
+pub(super) fn has_room(path: &std::path::Path, wanted: u64) -> Result<(), u64> {
     // A disk that does not say how much it has refuses by itself.
     let Ok(disk) = rustix::fs::statvfs(path) else { return Ok(()) };
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    let reserve = (bytes(disk.f_blocks) / RESERVE_PART).min(RESERVE_BYTES);
-    if bytes(disk.f_bavail) < wanted.saturating_add(reserve) {
-        return Err(StoreError::Full { what: "take more into", path: path.to_owned() });
-    }
-    Ok(())
+    let (free, reserve) = (bytes(disk.f_bavail), (bytes(disk.f_blocks) / RESERVE_PART).min(RESERVE_BYTES));
+    if free < wanted.saturating_add(reserve) { Err(free.saturating_sub(reserve)) } else { Ok(()) }
 }
 
 /// Verifies what was taken and gives it its name.
@@ -158,7 +198,7 @@ fn publish(
     expected: [Option<Digest>; 2],
     announced: Option<u64>,
 ) -> Result<(Digest, u64), StoreError> {
-    let Taken { unfinished, file, mut digest, length } = taken;
+    let Taken { mut unfinished, file, mut digest, length } = taken;
     if let Some(expected) = announced.filter(|&announced| announced != length) {
         return Err(StoreError::LengthMismatch { digest: Some(digest), expected, actual: length });
     }
@@ -170,6 +210,7 @@ fn publish(
             hash_file(unfinished.path(), expected.algorithm())?
         };
         if actual != expected {
+            unfinished.give_up();
             shared.blobs.quarantine.take_ingested(unfinished.path(), length, &expected);
             return Err(StoreError::DigestMismatch { expected, actual });
         }
@@ -183,7 +224,6 @@ fn publish(
 }
 
 fn hash_file(path: &std::path::Path, algorithm: Algorithm) -> Result<Digest, StoreError> {
-    use std::io::Read as _;
     let mut file = File::open(path).map_err(StoreError::io("read", path))?;
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; CHUNK_BYTES];

@@ -43,6 +43,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use jiff::Timestamp;
 use larder_core::check::SignedHash;
+use larder_core::digest::Algorithm;
 use larder_core::facts::Facts;
 use larder_core::key::AnchorId;
 use larder_core::manifest::{MAX_MANIFEST_BYTES, Manifest};
@@ -63,8 +64,6 @@ use crate::config::DEFAULT_SEGMENT_BYTES;
 
 /// The most records that one reading of history gives.
 const MAX_HISTORY: usize = 10_000;
-/// The bytes that stay free of blobs: for the journal, and for what is small.
-const SPARE: u64 = 16 << 20;
 
 /// The open store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -162,13 +161,28 @@ impl Store {
         Ok(Ingest::begin(Arc::clone(self.shared()), digest, length))
     }
 
+    /// Says how many bytes of a blob an earlier download left here: a beginning that counts for nothing before the whole
+    /// is verified.
+    pub fn begun(&self, digest: &Digest, length: u64) -> u64 {
+        self.shared().blobs.begun(digest, length)
+    }
+
+    /// Goes on with a download where an earlier one ended, or begins one that can be gone on with.
+    ///
+    /// # Errors
+    /// Fails where the store is read-only.
+    pub async fn resume(&self, digest: Digest, length: u64, from: u64) -> Result<Ingest, StoreError> {
+        self.check_writable()?;
+        Ok(Ingest::resume(Arc::clone(self.shared()), digest, length, from))
+    }
+
     /// Takes in a small blob that is in memory; nothing happens where it is held.
     ///
     /// # Errors
     /// Fails where the store is read-only or the disk does not take it.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
         let digest = Digest::of(&bytes);
-        self.put_many(vec![bytes]).await?;
+        self.put_many(vec![(digest.algorithm(), bytes)]).await?;
         Ok(digest)
     }
 
@@ -176,7 +190,7 @@ impl Store {
     ///
     /// # Errors
     /// Fails where the store is read-only or the disk does not take them; some may be held then.
-    pub async fn put_many(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
+    pub async fn put_many(&self, blobs: Vec<(Algorithm, Bytes)>) -> Result<Vec<Digest>, StoreError> {
         self.check_writable()?;
         self.blocking(move |shared| shared.blobs.put(blobs)).await
     }
@@ -230,11 +244,8 @@ impl Store {
     /// # Errors
     /// Fails with `NoRoom` where the disk has less free.
     pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let folder = self.shared().blobs.folder();
-        let disk = rustix::fs::statvfs(folder)
-            .map_err(|error| StoreError::io("ask for the free space of", folder)(error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if bytes.saturating_add(SPARE) > free { Err(StoreError::NoRoom { needed: bytes, free }) } else { Ok(()) }
+        let lacking = |free| StoreError::NoRoom { needed: bytes, free };
+        ingest::has_room(self.shared().blobs.folder(), bytes).map_err(lacking)
     }
 
     /// Returns the bytes of all blobs: a running sum, for the first moments after a start that of the last snapshot.

@@ -65,8 +65,18 @@ pub async fn copy_blobs(
     let copied: Vec<u64> = stream::iter(to_move)
         .map(|blob| async move {
             let copy = async {
-                let bytes = counted(source.blob(&blob).await?, Arc::clone(progress));
-                sink.put_blob(&blob, bytes).await
+                let from = sink.begun(&blob);
+                if from > 0 {
+                    match copy_from(source, sink, &blob, from, progress).await {
+                        // What an earlier copy left may be damaged, and a registry may know no ranges: once more, from
+                        // the beginning.
+                        Err(error) if error.may_lie_with_the_beginning() => {
+                            progress.done.fetch_sub(from, Ordering::Relaxed);
+                        }
+                        ended => return ended,
+                    }
+                }
+                copy_from(source, sink, &blob, 0, progress).await
             };
             let ran = flights.run(blob.digest, copy).await?;
             Ok::<_, TransferError>(if ran { blob.size } else { 0 })
@@ -77,6 +87,18 @@ pub async fn copy_blobs(
     moved.blobs = u32::try_from(copied.len()).unwrap_or(u32::MAX);
     moved.bytes = copied.iter().fold(0, |sum, size| sum.saturating_add(*size));
     Ok(moved)
+}
+
+async fn copy_from(
+    source: &impl Source,
+    sink: &impl Sink,
+    blob: &Descriptor,
+    from: u64,
+    progress: &Arc<Progress>,
+) -> Result<(), TransferError> {
+    progress.done.fetch_add(from, Ordering::Relaxed);
+    let bytes = counted(source.blob(blob, from).await?, Arc::clone(progress));
+    sink.put_blob(blob, from, bytes).await
 }
 
 /// Counts bytes as they pass.

@@ -37,8 +37,12 @@ pub trait Source: Send + Sync {
     /// Returns what is attached to a digest.
     fn attached(&self, subject: &Digest) -> impl Future<Output = Result<AttachedList, TransferError>> + Send;
 
-    /// Returns a blob's bytes.
-    fn blob(&self, descriptor: &Descriptor) -> impl Future<Output = Result<BlobStream, TransferError>> + Send;
+    /// Returns a blob's bytes, without so many at its beginning.
+    fn blob(
+        &self,
+        descriptor: &Descriptor,
+        from: u64,
+    ) -> impl Future<Output = Result<BlobStream, TransferError>> + Send;
 }
 
 /// Where artifacts go.
@@ -51,15 +55,24 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// Takes a blob; its digest and length are verified before anybody can see it.
+    /// Says how many bytes of a blob an earlier copy left.
+    fn begun(&self, _descriptor: &Descriptor) -> u64 {
+        0
+    }
+
+    /// Takes a blob, of which it has the first `from` bytes; digest and length are verified before anybody can see it.
     fn put_blob(
         &self,
         descriptor: &Descriptor,
+        from: u64,
         bytes: BlobStream,
     ) -> impl Future<Output = Result<(), TransferError>> + Send;
 
-    /// Takes a manifest all of whose successors are there. Returns whether it had to move.
-    fn put_manifest(&self, manifest: &Manifest) -> impl Future<Output = Result<bool, TransferError>> + Send;
+    /// Takes manifests, successors first, all of whose other successors are there. Returns those that had to move.
+    fn put_manifests<'a>(
+        &self,
+        manifests: &[&'a Manifest],
+    ) -> impl Future<Output = Result<Vec<&'a Manifest>, TransferError>> + Send;
 }
 
 /// What is attached to a subject, and where it was looked for.
@@ -167,6 +180,14 @@ fn offered_text(offered: &[Platform]) -> String {
 }
 
 impl TransferError {
+    /// Says whether a copy that went on behind an earlier one's bytes may have failed for their sake.
+    fn may_lie_with_the_beginning(&self) -> bool {
+        matches!(
+            self.reason(),
+            "digest-mismatch" | "length-mismatch" | "registry-error" | "malformed-answer" | "io" | "truncated"
+        )
+    }
+
     /// Returns the stable reason.
     pub fn reason(&self) -> &'static str {
         match self {

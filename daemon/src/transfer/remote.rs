@@ -23,6 +23,8 @@ pub struct RemoteSource<'a> {
     pub look: &'a Look,
     /// The store that may hold some of it.
     pub store: &'a Store,
+    /// The manifest that came along when a tag was resolved.
+    pub root: Option<Manifest>,
 }
 
 fn from_source(source: RemoteError) -> TransferError {
@@ -89,6 +91,9 @@ impl Source for RemoteSource<'_> {
                 return Ok(Some(manifest));
             }
         }
+        if let Some(root) = self.root.as_ref().filter(|root| root.digest() == *digest) {
+            return Ok(Some(root.clone()));
+        }
         self.look.repository().manifest(digest).await.map_err(from_source)
     }
 
@@ -112,8 +117,8 @@ impl Source for RemoteSource<'_> {
         Ok(list)
     }
 
-    async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream, TransferError> {
-        let stream = self.look.repository().blob(descriptor).await.map_err(from_source)?;
+    async fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<BlobStream, TransferError> {
+        let stream = self.look.repository().blob(descriptor, from).await.map_err(from_source)?;
         Ok(stream.map_err(from_source).boxed())
     }
 }
@@ -129,16 +134,19 @@ impl Sink for RemoteSink<'_> {
         self.repository.has_blob(&descriptor.digest).await.map_err(to_destination)
     }
 
-    async fn put_blob(&self, descriptor: &Descriptor, bytes: BlobStream) -> Result<(), TransferError> {
+    async fn put_blob(&self, descriptor: &Descriptor, _from: u64, bytes: BlobStream) -> Result<(), TransferError> {
         let bytes = bytes.map_err(std::io::Error::other).boxed();
         self.repository.push_blob(descriptor, bytes).await.map_err(to_destination)
     }
 
-    async fn put_manifest(&self, manifest: &Manifest) -> Result<bool, TransferError> {
-        if self.repository.has_manifest(&manifest.digest()).await.map_err(to_destination)? {
-            return Ok(false);
+    async fn put_manifests<'a>(&self, manifests: &[&'a Manifest]) -> Result<Vec<&'a Manifest>, TransferError> {
+        let mut moved = Vec::new();
+        for manifest in manifests {
+            if !self.repository.has_manifest(&manifest.digest()).await.map_err(to_destination)? {
+                self.repository.push_manifest(manifest, None).await.map_err(to_destination)?;
+                moved.push(*manifest);
+            }
         }
-        self.repository.push_manifest(manifest, None).await.map_err(to_destination)?;
-        Ok(true)
+        Ok(moved)
     }
 }

@@ -7,9 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use harness::{Home, Http};
 
-/// Clock ticks a second in `/proc` (USER_HZ), which is 100 on every Linux that Rust runs on.
-const TICKS: f64 = 100.0;
-
 /// Debian's registry, which writes a line for each request; killed when dropped.
 pub(crate) struct Registry {
     child: Child,
@@ -61,21 +58,4 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Seconds of processor that a process has had.
-pub(crate) fn cpu_of(pid: u32) -> f64 {
-    ticks(&format!("/proc/{pid}/stat"), 11)
-}
-
-/// Seconds of processor that this process's children have had that have ended.
-pub(crate) fn cpu_of_children() -> f64 {
-    ticks("/proc/self/stat", 13)
-}
-
-/// Sums two fields of a `stat` file, counted from behind the name in parentheses (proc_pid_stat(5)).
-fn ticks(path: &str, first: usize) -> f64 {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    fields.split(' ').skip(first).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }

@@ -128,12 +128,12 @@ async fn a_list_of_tags_says_what_need_not_be_asked_for() {
     })
     .await;
     let look = Look::new(upstream.repository(), 500);
-    assert!(look.resolve(&Tag::latest()).await.expect("an answer").is_some());
+    assert!(look.resolve(&Tag::latest(), true).await.expect("an answer").is_some());
     assert!(look.may_be_there(&there).await);
     assert!(!look.may_be_there(&absent).await);
     assert_eq!(asked(&upstream, "/tags/list"), 1, "one list for all");
     // What is found by its name and not listed shows that the list is not whole.
-    assert!(look.resolve(&"1.0".parse().expect("a tag")).await.expect("an answer").is_some());
+    assert!(look.resolve(&"1.0".parse().expect("a tag"), true).await.expect("an answer").is_some());
     assert!(look.may_be_there(&absent).await);
     assert!(look.may_be_there(&absent).await);
     assert_eq!(asked(&upstream, "/tags/list"), 1);

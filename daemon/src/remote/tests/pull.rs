@@ -88,7 +88,7 @@ async fn what_is_not_there_is_none_only_by_404() {
     assert!(!repository.has_blob(&digest).await.expect("none"));
     assert!(!repository.has_manifest(&digest).await.expect("none"));
     assert!(matches!(repository.tags(9).await, Err(RemoteError::NotFound { .. })));
-    let missing = repository.blob(&Descriptor::new("l", digest, 1)).await.err().expect("missing");
+    let missing = repository.blob(&Descriptor::new("l", digest, 1), 0).await.err().expect("missing");
     assert_eq!(missing.reason(), "not-found");
 
     let upstream = Upstream::start(|_, _| answer(403, &[], "")).await;
@@ -152,7 +152,7 @@ fn blob(bytes: &[u8]) -> Descriptor {
 }
 
 async fn whole(repository: &RemoteRepository, descriptor: &Descriptor) -> Result<Bytes, RemoteError> {
-    let chunks: Vec<Bytes> = repository.blob(descriptor).await?.try_collect().await?;
+    let chunks: Vec<Bytes> = repository.blob(descriptor, 0).await?.try_collect().await?;
     Ok(chunks.concat().into())
 }
 
@@ -246,14 +246,14 @@ async fn a_registry_that_always_closes_is_given_up() {
 async fn no_more_requests_than_allowed_are_under_way() {
     let upstream = Upstream::start(|_, _| answer(200, &[], content())).await;
     let repository = upstream.repository();
-    let first = repository.blob(&blob(&content())).await.expect("first");
-    let _second = repository.blob(&blob(&content())).await.expect("second");
+    let first = repository.blob(&blob(&content()), 0).await.expect("first");
+    let _second = repository.blob(&blob(&content()), 0).await.expect("second");
     let wait = std::time::Duration::from_millis(100);
     let descriptor = blob(&content());
-    let third = tokio::time::timeout(wait, repository.blob(&descriptor)).await;
+    let third = tokio::time::timeout(wait, repository.blob(&descriptor, 0)).await;
     assert!(third.is_err(), "a third is under way");
     drop(first);
-    let fourth = repository.blob(&descriptor).await;
+    let fourth = repository.blob(&descriptor, 0).await;
     assert!(fourth.is_ok(), "room after the first");
 }
 

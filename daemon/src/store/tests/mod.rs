@@ -48,7 +48,10 @@ pub(super) async fn image(store: &Store, name: &str, role: Option<SubjectRole>) 
     let layer = Bytes::from(format!("layer of {name}"));
     let manifest = Bytes::from(format!("manifest {name}"));
     let size = manifest.len() as u64;
-    let digests = store.put_many(vec![layer.clone(), manifest]).await.expect("blobs");
+    let digests = store
+        .put_many(vec![layer.clone(), manifest].into_iter().map(|blob| (Algorithm::Sha256, blob)).collect())
+        .await
+        .expect("blobs");
     ManifestAdded {
         repository: repository("quay.io/team/app"),
         digest: digests[1],
@@ -247,7 +250,7 @@ async fn blobs_are_verified_as_they_come_and_as_they_are_read() {
     assert_eq!(store.bytes(), length);
 
     // By sha512, known only at the end.
-    let long = Digest::with(larder_core::digest::Algorithm::Sha512, &content);
+    let long = Digest::with(Algorithm::Sha512, &content);
     let mut ingest = store.ingest(None).await.expect("an ingest");
     ingest.write(content.clone()).await.expect("a chunk");
     assert_eq!(ingest.commit(Some(long)).await.expect("a blob").0, long);
