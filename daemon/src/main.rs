@@ -56,7 +56,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         return check_config::check(&config);
     }
     log::begin(
-        &arguments.log_level.unwrap_or(config.log.level.clone()),
+        &arguments.log_level.unwrap_or_else(|| config.log.level.clone()),
         arguments.log_format.unwrap_or(config.log.format),
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("larderd").build()?;

@@ -118,7 +118,7 @@ fn run(load: &Load, rounds: usize) {
 fn fill(registry: &Registry, load: &Load) -> (Vec<String>, u64) {
     let http = Http::new(&registry.host);
     let (pool, each, length) = load.shared;
-    let shared: Vec<_> = (0..pool).map(|layer| bytes::Bytes::from(noise(&format!("shared {layer}"), length))).collect();
+    let shared: Vec<_> = (0..pool).map(|layer| noise(&format!("shared {layer}"), length)).collect();
     let mut there: HashSet<Digest> = HashSet::new();
     let (mut tags, mut unique) = (Vec::new(), 0);
     for number in 0..load.images {

@@ -282,6 +282,7 @@ fn logout() {
 fn serve() {
     let mut session = Session::start();
     session.usage(&["serve"], &["print-config", "rkt"]);
+    session.larder(&["serve", "print-config", "--help"], 0);
     for client in ["podman", "docker", "containerd", "skopeo"] {
         session.larder(&["serve", "print-config", client], 0);
     }
@@ -479,6 +480,10 @@ fn daemon() {
     session.larder(&["daemon", "status", "--output", "json"], 0);
     session.usage(&["daemon", "start"], &["x"]);
     session.larder(&["daemon", "start"], 0);
+    session.larder(&["daemon", "prune-journal", "--help"], 0);
+    session.larder(&["daemon", "prune-journal", "--dry-run"], 0);
+    session.larder(&["daemon", "prune-journal", "--keep-days", "0", "--output", "json"], 0);
+    session.larder(&["daemon", "prune-journal", "--keep-days", "soon"], 2);
     session.usage(&["daemon", "stop"], &["x"]);
     session.larder(&["daemon", "stop"], 0);
     session.larder(&["daemon", "stop"], 0);

@@ -50,7 +50,7 @@ pub(crate) fn a_small_tmpfs() {
     home.larder(["pull", "--verified", &registry.reference("store/app", "fits")]).exits(0);
     let large = Image::new("large").layer(harness::image::noise("large", 40 << 20)).build();
     registry.put("store/app", "large", &large);
-    home.larder(["pull", &registry.reference("store/app", "large")]).exits(1).is_a_clear_error("full");
+    home.larder(["pull", &registry.reference("store/app", "large")]).exits(1).is_a_clear_error("no room");
     daemon.assert_up();
     assert!(daemon.client().query(&registry.reference("store/app", "large")).is_err(), "nothing half-visible");
     assert_eq!(daemon.client().state(&registry.reference("store/app", "fits")), State::Verified, "nothing lost");

@@ -39,7 +39,7 @@ struct AuthFile {
   larder login ghcr.io/acme -u robot --password-stdin < token
   larder login --get-login quay.io")]
 pub(crate) struct Login {
-    /// What to log in to: HOST[:PORT][/PREFIX] [default: docker.io]
+    /// What to log in to: HOST, HOST:PORT or HOST/PREFIX [default: docker.io]
     #[arg(value_name = "REGISTRY")]
     registry: Option<String>,
     /// The user's name
@@ -64,7 +64,7 @@ pub(crate) struct Login {
   larder logout quay.io
   larder logout --all")]
 pub(crate) struct Logout {
-    /// What to log out of: HOST[:PORT][/PREFIX] [default: docker.io]
+    /// What to log out of: HOST, HOST:PORT or HOST/PREFIX [default: docker.io]
     #[arg(value_name = "REGISTRY", conflicts_with = "all")]
     registry: Option<String>,
     /// Every registry of the files; credential helpers keep theirs

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// Something that is held here
     #[arg(value_name = "SRC")]
     source: String,
-    /// Its new name, REPOSITORY[:TAG]
+    /// Its new name, REPOSITORY or REPOSITORY:TAG
     #[arg(value_name = "DST")]
     target: String,
 }

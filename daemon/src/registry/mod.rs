@@ -2,7 +2,7 @@
 //! and cosign read from and write to.
 //!
 //! A connection comes in, its owner is asked for once, and it gets a place (`guard`); each request is admitted ([`access`]),
-//! parsed (`route`), told as a story of [`ops`](crate::ops), and rendered (`read`, `write`,
+//! parsed (`route`), told as a story of [`ops`], and rendered (`read`, `write`,
 //! `errors`). Nothing is judged or stored here. docs/endpoint.md is the manual.
 
 pub mod access;
