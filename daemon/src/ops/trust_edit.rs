@@ -11,7 +11,7 @@ use larder_core::{Digest, Repository, Tag};
 
 use super::{Ctx, checks};
 use crate::trust::edit::{Edit, EditError};
-use crate::trust::{InForceError, Published};
+use crate::trust::{Condition, InForceError, Published};
 
 /// The most changes that an effect lists.
 const MAX_CHANGES: usize = 1000;
@@ -120,7 +120,11 @@ pub struct Listed {
 /// Lists what the folder holds.
 pub async fn list(ctx: &Ctx) -> Listed {
     let contents = ctx.trust.current().await;
-    let published = ctx.trust.published().borrow().clone();
+    let mut published = ctx.trust.published().borrow().clone();
+    // The watcher may not have seen yet what lies there by now: "settled" is said of what is listed, and in force.
+    if published.condition == Condition::Settled && contents.files != ctx.trust.files_in_force() {
+        published.condition = Condition::Unsettled;
+    }
     let signatures = {
         let facts = ctx.store.facts();
         let anchors = contents.reading.set.anchors();
