@@ -16,6 +16,7 @@ pub mod judge;
 pub mod key;
 pub mod manifest;
 pub mod policy;
+pub mod protojson;
 pub mod reference;
 pub mod signature;
 pub mod verdict;

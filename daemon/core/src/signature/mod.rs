@@ -4,6 +4,8 @@
 //! ([`simple_signing::read`]), also for those that cannot be read or that this version does not check: a
 //! signature that is there is never "none".
 
+pub mod bundle;
+pub mod dsse;
 pub mod simple_signing;
 
 #[cfg(test)]
