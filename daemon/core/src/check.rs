@@ -12,7 +12,7 @@ use p256::pkcs8::der::{self, Decode as _, Encode as _, Reader as _, SliceReader}
 use sha2::{Digest as _, Sha512 as Sha512Hasher};
 
 use crate::key::{ByHash, KeyAlgorithm, PublicKey, Verifier};
-use crate::signature::simple_signing::FoundSignature;
+use crate::signature::FoundSignature;
 
 #[cfg(test)]
 mod agreement;
@@ -44,7 +44,7 @@ pub fn check(signature: &FoundSignature, key: &PublicKey) -> Option<SignedHash> 
 /// be work of the stranger's choosing.
 #[derive(Debug)]
 pub struct Checker<'a> {
-    message: &'a [u8],
+    message: Cow<'a, [u8]>,
     signature: &'a [u8],
     sha256: OnceCell<digest::Digest>,
     sha384: OnceCell<digest::Digest>,
@@ -54,12 +54,16 @@ pub struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// Begins to check `signature`; `None` where no key can make it valid.
     pub fn of(signature: &'a FoundSignature) -> Option<Self> {
-        let can_be_checked = signature.format.is_checked() && !signature.signature.is_empty();
-        can_be_checked.then(|| Self::new(&signature.payload, &signature.signature))
+        let can_be_checked = signature.format.is_checked() && signature.by_key && !signature.signature.is_empty();
+        can_be_checked.then(|| Self::over(signature.signed(), &signature.signature))
     }
 
     /// Begins to check a raw signature over `message`.
     pub fn new(message: &'a [u8], signature: &'a [u8]) -> Self {
+        Self::over(Cow::Borrowed(message), signature)
+    }
+
+    fn over(message: Cow<'a, [u8]>, signature: &'a [u8]) -> Self {
         Self { message, signature, sha256: OnceCell::new(), sha384: OnceCell::new(), sha512: OnceCell::new() }
     }
 
@@ -76,7 +80,7 @@ impl<'a> Checker<'a> {
             KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => (None, [Sha256, Sha384, Sha512]),
         };
         match key.verifier() {
-            Verifier::Ed25519(key) => check_ed25519(self.message, self.signature, key),
+            Verifier::Ed25519(key) => check_ed25519(&self.message, self.signature, key),
             Verifier::ByHash(keys) => {
                 let signature = match field {
                     Some(field) => to_der(self.signature, field)?,
@@ -94,7 +98,7 @@ impl<'a> Checker<'a> {
             SignedHash::Sha512 => (&self.sha512, &digest::SHA512, &keys.sha512),
             SignedHash::None => return false,
         };
-        let digest = cell.get_or_init(|| digest::digest(algorithm, self.message));
+        let digest = cell.get_or_init(|| digest::digest(algorithm, &self.message));
         key.verify_digest_sig(digest, signature).is_ok()
     }
 }

@@ -149,6 +149,12 @@ pub enum Code {
     UnknownKey,
     /// The right key signed over another hash than the policy asks for.
     WrongHash,
+    /// The right key signed in another format, or it was found elsewhere, than the policy asks for.
+    NotAsAsked,
+    /// A policy asks for an attestation of a type that none here has.
+    AttestationMissing,
+    /// A known key attested something about it, which is no signature.
+    OnlyAttested,
     /// The signature names another digest.
     NamesAnotherDigest,
     /// The signature's payload cannot be read.
@@ -161,7 +167,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of docs/reasons.md.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::SignedBy,
         Self::StaticPass,
         Self::ViaIndex,
@@ -184,6 +190,9 @@ impl Code {
         Self::OtherKey,
         Self::UnknownKey,
         Self::WrongHash,
+        Self::NotAsAsked,
+        Self::AttestationMissing,
+        Self::OnlyAttested,
         Self::NamesAnotherDigest,
         Self::UnreadablePayload,
         Self::TooManySignatures,
@@ -215,6 +224,9 @@ impl Code {
             Self::OtherKey => "other-key",
             Self::UnknownKey => "unknown-key",
             Self::WrongHash => "wrong-hash",
+            Self::NotAsAsked => "not-as-asked",
+            Self::AttestationMissing => "attestation-missing",
+            Self::OnlyAttested => "only-attested",
             Self::NamesAnotherDigest => "names-another-digest",
             Self::UnreadablePayload => "unreadable-payload",
             Self::TooManySignatures => "too-many-signatures",

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use larder_core::check::Checker;
 use larder_core::facts::{MAX_SIGNATURES, SignatureRow};
 use larder_core::manifest::{Manifest, is_manifest};
-use larder_core::signature::simple_signing::FoundSignature;
+use larder_core::signature::FoundSignature;
+use larder_core::signature::found;
 use larder_core::{Digest, Repository};
 
 use super::Ctx;
-use super::checks::{anchors_of, read_signatures};
+use super::checks::{anchors_of, read_layer};
 use crate::store::StoreError;
 use crate::store::record::{AttachedTo, ManifestAdded, SubjectRole, Successor};
 
@@ -55,7 +56,7 @@ pub async fn describe(
     })
 }
 
-/// Reads the signatures and counts them against the limit of one subject and source repository.
+/// Reads the signatures, a layer at a time, and counts them against the limit of one subject and source repository.
 ///
 /// Those that are valid under a known key never count towards the limit, so that junk cannot crowd out a good one.
 async fn counted(
@@ -64,52 +65,41 @@ async fn counted(
     manifest: &Manifest,
     subject: Digest,
 ) -> Result<(Vec<SignatureRow>, u32), StoreError> {
-    let found = read_signatures(&ctx.store, manifest.digest()).await?;
-    if found.is_empty() {
-        return Ok((Vec::new(), 0));
-    }
-    let (known, mut room) = {
-        let facts = ctx.store.facts();
-        let known: HashSet<_> =
-            found.iter().map(|found| found.id).filter(|id| facts.signature(*id).is_some()).collect();
-        (known, MAX_SIGNATURES.saturating_sub(facts.signatures_found(repository, subject)))
-    };
+    let mut room = MAX_SIGNATURES.saturating_sub(ctx.store.facts().signatures_found(repository, subject));
     let now = ctx.clock.now();
-    let row = |found: &FoundSignature| SignatureRow {
-        id: found.id,
-        format: found.format,
-        names: found.names,
-        first_seen: now,
-        manifest: manifest.digest(),
-        layer: found.layer,
-    };
-    let mut rows = Vec::new();
-    let mut beyond = Vec::new();
     let mut seen = HashSet::new();
-    for found in found {
-        if !seen.insert(found.id) {
-            continue;
+    let (mut rows, mut junk) = (Vec::new(), 0_u32);
+    let mut each = async |found: Vec<FoundSignature>| {
+        for found in found {
+            if !seen.insert(found.id) {
+                continue;
+            }
+            let row = found.row(manifest.digest(), now);
+            if ctx.store.facts().signature(found.id).is_some() {
+                rows.push(row);
+            } else if room > 0 {
+                room -= 1;
+                rows.push(row);
+            } else if is_valid(ctx, found).await? {
+                rows.push(row);
+            } else {
+                junk = junk.saturating_add(1);
+            }
         }
-        if known.contains(&found.id) {
-            rows.push(row(&found));
-        } else if room > 0 {
-            room -= 1;
-            rows.push(row(&found));
-        } else {
-            beyond.push(found);
-        }
+        Ok::<(), StoreError>(())
+    };
+    for layer in found::layers(manifest) {
+        each(read_layer(&ctx.store, &layer).await?).await?;
     }
-    if beyond.is_empty() {
-        return Ok((rows, 0));
-    }
+    each(found::bare(manifest).into_iter().collect()).await?;
+    Ok((rows, junk))
+}
+
+/// Says whether a signature is valid under a known key.
+async fn is_valid(ctx: &Ctx, found: FoundSignature) -> Result<bool, StoreError> {
     let keys = anchors_of(&ctx.view());
-    let (good, junk): (Vec<_>, Vec<_>) = tokio::task::spawn_blocking(move || {
-        beyond.into_iter().partition(|found| {
-            Checker::of(found).is_some_and(|checker| keys.iter().any(|key| checker.check(key).is_some()))
-        })
-    })
-    .await
-    .map_err(|_| StoreError::Stopping)?;
-    rows.extend(good.iter().map(row));
-    Ok((rows, u32::try_from(junk.len()).unwrap_or(u32::MAX)))
+    let checked = tokio::task::spawn_blocking(move || {
+        Checker::of(&found).is_some_and(|checker| keys.iter().any(|key| checker.check(key).is_some()))
+    });
+    checked.await.map_err(|_| StoreError::Stopping)
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use larder_core::Digest;
 use larder_core::check::{Checker, SignedHash};
+use larder_core::facts::SignatureRow;
 use larder_core::key::{AnchorId, PublicKey};
 use larder_core::policy::{TrustSet, TrustView};
-use larder_core::signature::SignatureId;
-use larder_core::signature::simple_signing::{self, FoundSignature, MAX_PAYLOAD_BYTES};
+use larder_core::signature::found::{self, SignatureLayer};
+use larder_core::signature::{FoundSignature, SignatureId};
 
 use super::Ctx;
 use crate::store::{Store, StoreError};
@@ -20,6 +20,8 @@ pub use pool::Pool;
 
 /// How many signatures are checked in one slice: with one key, a few milliseconds.
 const SLICE: usize = 64;
+/// How many bytes of payloads are checked in one slice, beside a last one that is longer.
+const SLICE_BYTES: usize = 4 << 20;
 /// How many manifests are read at once, so that the pool has something to do while another is read.
 const READING: usize = 8;
 
@@ -74,23 +76,43 @@ async fn compute(ctx: &Ctx, keys: &[PublicKey], missing: BTreeSet<(SignatureId, 
     stream::iter(by_manifest).for_each_concurrent(READING, each).await;
 }
 
-/// Computes what is wanted of one manifest.
+/// Computes what is wanted of one manifest, one of its layers after the other.
 async fn compute_in(ctx: &Ctx, manifest: Digest, wanted: BTreeMap<SignatureId, Vec<PublicKey>>) {
-    let found = match read_signatures(&ctx.store, manifest).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(%manifest, %error, "signatures cannot be read; their checks stay missing");
-            return;
-        }
-    };
-    let mut tasks: Vec<(FoundSignature, Vec<PublicKey>)> =
-        found.into_iter().filter_map(|found| wanted.get(&found.id).map(|keys| (found, keys.clone()))).collect();
-    while !tasks.is_empty() {
-        let slice = tasks.split_off(tasks.len().saturating_sub(SLICE));
-        // What the pool does not answer stays missing: pending, never a result.
-        let checked = ctx.checks.run(move || check_all(&slice)).await;
-        ctx.store.record_checks(&checked.unwrap_or_default());
+    if let Err(error) = try_compute_in(ctx, manifest, wanted).await {
+        tracing::warn!(%manifest, %error, "signatures cannot be read; their checks stay missing");
     }
+}
+
+async fn try_compute_in(
+    ctx: &Ctx,
+    manifest: Digest,
+    wanted: BTreeMap<SignatureId, Vec<PublicKey>>,
+) -> Result<(), StoreError> {
+    let manifest = ctx.store.manifest(&manifest).await?;
+    let mut slice: Vec<(FoundSignature, Vec<PublicKey>)> = Vec::new();
+    let mut bytes = 0;
+    for layer in found::layers(&manifest) {
+        for found in read_layer(&ctx.store, &layer).await? {
+            if let Some(keys) = wanted.get(&found.id) {
+                bytes += found.payload.len();
+                slice.push((found, keys.clone()));
+            }
+        }
+        if slice.len() >= SLICE || bytes >= SLICE_BYTES {
+            check_slice(ctx, std::mem::take(&mut slice)).await;
+            bytes = 0;
+        }
+    }
+    if !slice.is_empty() {
+        check_slice(ctx, slice).await;
+    }
+    Ok(())
+}
+
+async fn check_slice(ctx: &Ctx, slice: Vec<(FoundSignature, Vec<PublicKey>)>) {
+    // What the pool does not answer stays missing: pending, never a result.
+    let checked = ctx.checks.run(move || check_all(&slice)).await;
+    ctx.store.record_checks(&checked.unwrap_or_default());
 }
 
 fn check_all(slice: &[(FoundSignature, Vec<PublicKey>)]) -> Vec<(SignatureId, AnchorId, Option<SignedHash>)> {
@@ -102,20 +124,28 @@ fn check_all(slice: &[(FoundSignature, Vec<PublicKey>)]) -> Vec<(SignatureId, An
     slice.iter().flat_map(each).collect()
 }
 
-/// Reads every signature in a manifest that is held.
+/// Reads the signatures in one layer of a manifest that is held.
 ///
 /// # Errors
-/// Fails as the store does; a payload that is too long is no failure, its signature is faulty.
-pub async fn read_signatures(store: &Store, manifest: Digest) -> Result<Vec<FoundSignature>, StoreError> {
-    let manifest = store.manifest(&manifest).await?;
-    let mut payloads: HashMap<Digest, Bytes> = HashMap::new();
-    for layer in manifest.layers() {
-        if layer.media_type == larder_core::artifact::SIMPLE_SIGNING
-            && layer.size <= MAX_PAYLOAD_BYTES
-            && !payloads.contains_key(&layer.digest)
-        {
-            payloads.insert(layer.digest, store.read(&layer.digest, MAX_PAYLOAD_BYTES).await?);
+/// Fails as the store does; a layer that is too long is no failure, its signature is faulty.
+pub async fn read_layer(store: &Store, layer: &SignatureLayer<'_>) -> Result<Vec<FoundSignature>, StoreError> {
+    let bytes = match layer.is_read() {
+        true => Some(store.read(&layer.descriptor.digest, layer.descriptor.size).await?),
+        false => None,
+    };
+    Ok(layer.read(bytes))
+}
+
+/// Reads one signature that is held; `None` where its manifest no longer has it.
+///
+/// # Errors
+/// Fails as the store does.
+pub async fn read_signature(store: &Store, row: &SignatureRow) -> Result<Option<FoundSignature>, StoreError> {
+    let manifest = store.manifest(&row.manifest).await?;
+    for layer in found::layers(&manifest).filter(|layer| layer.place == row.layer) {
+        if let Some(found) = read_layer(store, &layer).await?.into_iter().find(|found| found.id == row.id) {
+            return Ok(Some(found));
         }
     }
-    Ok(simple_signing::read(&manifest, |layer| payloads.get(&layer.digest).cloned()))
+    Ok(found::bare(&manifest).filter(|found| found.id == row.id))
 }

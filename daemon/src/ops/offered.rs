@@ -1,27 +1,30 @@
 //! Judges what is not held from what is offered, and keeps nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use larder_core::check::Checker;
+use larder_core::check::{Checker, SignedHash};
 use larder_core::facts::{Facts, SignatureRow};
 use larder_core::judge::{Support, judge_view, support};
+use larder_core::key::{AnchorId, PublicKey};
 use larder_core::policy::TrustView;
-use larder_core::signature::SignatureId;
-use larder_core::signature::simple_signing::{self, FoundSignature, MAX_PAYLOAD_BYTES};
+use larder_core::signature::found;
+use larder_core::signature::{FoundSignature, SignatureId};
 use larder_core::verdict::Verdict;
 use larder_core::{Descriptor, Digest, Repository};
 
 use super::Ctx;
-use super::checks::{anchors_of, read_signatures};
+use super::checks::{anchors_of, read_signature};
+use crate::store::StoreError;
 use crate::transfer::{Plan, Source, TransferError};
 
 /// What was judged, and on which signatures it rests.
 pub(super) struct Judged {
     pub(super) verdict: Verdict,
     pub(super) support: Vec<Support>,
-    /// The signatures that were found, for their payloads.
+    /// The signatures that a key made, for their payloads.
     pub(super) found: HashMap<SignatureId, (FoundSignature, Digest)>,
 }
 
@@ -35,8 +38,9 @@ pub(super) async fn judge(
     let view = ctx.view();
     let now = ctx.clock.now();
     let mut facts = Facts::default();
-    let mut found: HashMap<SignatureId, (FoundSignature, Digest)> = HashMap::new();
-    let mut at: Vec<(SignatureId, Digest, SignatureRow)> = Vec::new();
+    let keys: Arc<[PublicKey]> = anchors_of(&view).into();
+    let mut at: Vec<(Digest, SignatureRow)> = Vec::new();
+    let mut checked: Vec<Checked> = Vec::new();
 
     for node in &plan.nodes {
         let digest = node.manifest.digest();
@@ -47,41 +51,38 @@ pub(super) async fn judge(
             }
         }
         let Some(attached) = &node.attached else { continue };
-        let payloads = payloads(source, node.manifest.layers()).await?;
-        for signature in simple_signing::read(&node.manifest, |layer| payloads.get(&layer.digest).cloned()) {
-            let row = SignatureRow {
-                id: signature.id,
-                format: signature.format,
-                names: signature.names,
-                first_seen: now,
-                manifest: digest,
-                layer: signature.layer,
+        for layer in found::layers(&node.manifest) {
+            let bytes = match layer.is_read() {
+                true => Some(small(source, layer.descriptor).await?),
+                false => None,
             };
-            at.push((signature.id, attached.subject, row));
-            found.insert(signature.id, (signature, digest));
+            for signature in layer.read(bytes) {
+                at.push((attached.subject, signature.row(digest, now)));
+                checked.push(check_all(ctx, signature, digest, &keys).await?);
+            }
+        }
+        if let Some(signature) = found::bare(&node.manifest) {
+            at.push((attached.subject, signature.row(digest, now)));
         }
     }
     for (known, hangs_on) in add_known(ctx, repository, plan, &mut facts) {
-        let signatures = read_signatures(&ctx.store, known.manifest).await?;
-        if let Some(signature) = signatures.into_iter().find(|signature| signature.id == known.id) {
-            found.entry(known.id).or_insert((signature, known.manifest));
+        if let Some(signature) = read_signature(&ctx.store, &known).await? {
+            checked.push(check_all(ctx, signature, known.manifest, &keys).await?);
         }
-        at.push((known.id, hangs_on, known));
+        at.push((hangs_on, known));
     }
-    for (_, hangs_on, row) in at {
+    for (hangs_on, row) in at {
         facts.add_signature(row, repository, hangs_on);
     }
-    let keys = anchors_of(&view);
-    let checked = tokio::task::spawn_blocking(move || {
-        for (id, (signature, _)) in &found {
-            let checker = Checker::of(signature);
-            for key in &keys {
-                facts.record_check(*id, key.id(), checker.as_ref().and_then(|checker| checker.check(key)));
-            }
+    let mut found = HashMap::new();
+    for Checked { id, results, valid } in checked {
+        for (anchor, result) in results {
+            facts.record_check(id, anchor, result);
         }
-        (facts, found)
-    });
-    let (facts, found) = checked.await.map_err(|_| crate::store::StoreError::Stopping)?;
+        if let Some(valid) = valid {
+            found.entry(id).or_insert(valid);
+        }
+    }
     let verdict = judge_view(&facts, &view, repository, plan.root, now);
     let support = support_of(&facts, &view, repository, plan.root, now, &verdict);
     Ok(Judged { verdict, support, found })
@@ -125,19 +126,31 @@ fn add_known(ctx: &Ctx, repository: &Repository, plan: &Plan, facts: &mut Facts)
     known.into_values().collect()
 }
 
-/// Reads the payloads of signature layers; one that is too long is left, its signature is faulty.
-async fn payloads(source: &impl Source, layers: &[Descriptor]) -> Result<HashMap<Digest, Bytes>, TransferError> {
-    let mut payloads = HashMap::new();
-    for layer in layers {
-        if layer.media_type != larder_core::artifact::SIMPLE_SIGNING
-            || layer.size > MAX_PAYLOAD_BYTES
-            || payloads.contains_key(&layer.digest)
-        {
-            continue;
-        }
-        payloads.insert(layer.digest, small(source, layer).await?);
-    }
-    Ok(payloads)
+/// What came of checking one signature.
+struct Checked {
+    id: SignatureId,
+    results: Vec<(AnchorId, Option<SignedHash>)>,
+    /// The signature and the manifest that holds it, kept only where a key made it: junk may be long.
+    valid: Option<(FoundSignature, Digest)>,
+}
+
+/// Checks a signature against every key.
+async fn check_all(
+    ctx: &Ctx,
+    signature: FoundSignature,
+    manifest: Digest,
+    keys: &Arc<[PublicKey]>,
+) -> Result<Checked, StoreError> {
+    let keys = Arc::clone(keys);
+    let check = move || {
+        let results: Vec<_> = {
+            let checker = Checker::of(&signature);
+            keys.iter().map(|key| (key.id(), checker.as_ref().and_then(|checker| checker.check(key)))).collect()
+        };
+        let is_valid = results.iter().any(|(_, result)| result.is_some());
+        Checked { id: signature.id, results, valid: is_valid.then_some((signature, manifest)) }
+    };
+    ctx.checks.run(check).await.ok_or(StoreError::Stopping)
 }
 
 /// Reads a small blob whole and verifies it: a stream is verified by its taker.

@@ -8,6 +8,7 @@ use larder_core::check::check;
 use larder_core::digest::Algorithm;
 use larder_core::key::{KeyError, PublicKey};
 use larder_core::manifest::{Manifest, ManifestError};
+use larder_core::signature::found;
 use larder_core::signature::simple_signing::{self, MAX_PAYLOAD_BYTES, SignatureImage};
 use larder_core::{Digest, Reference, Repository, Tag};
 
@@ -179,7 +180,7 @@ fn verify(signed: &Signed) -> Result<(), SignError> {
         .ok_or(SignError::BadSignature("it cannot be written as a signature"))?;
     let manifest = Manifest::parse(alone.manifest, None)
         .map_err(|_| SignError::BadSignature("it cannot be written as a signature"))?;
-    let found = simple_signing::read(&manifest, |_| Some(signed.payload.clone()));
+    let found = found::read(&manifest, |_| Some(signed.payload.clone()));
     let [found] = found.as_slice() else { return Err(SignError::BadSignature("it is not one signature")) };
     if found.names != Some(signed.digest) {
         return Err(SignError::OtherPayload(signed.digest));

@@ -7,7 +7,7 @@ use larder_core::verdict::Verdict;
 use larder_core::{Digest, Reference, Tag};
 
 use super::Ctx;
-use super::checks::read_signatures;
+use super::checks::read_signature;
 use super::offered;
 use super::pull::PullError;
 use super::query::{Held, QueryError, Question, find};
@@ -100,17 +100,18 @@ async fn verify_held(ctx: &Ctx, subject: Held) -> Result<Verified, StoreError> {
     let supports = {
         let facts = ctx.store.facts();
         let supports = support(&facts, &view, &subject.repository, subject.digest, now);
-        supports.into_iter().filter_map(|one| Some((facts.signature(one.signature)?.manifest, one))).collect::<Vec<_>>()
+        supports.into_iter().filter_map(|one| Some((facts.signature(one.signature)?, one))).collect::<Vec<_>>()
     };
     let mut signatures = Vec::new();
-    for (manifest, one) in supports {
-        let found = read_signatures(&ctx.store, manifest).await?;
-        signatures.extend(found.into_iter().filter(|found| found.id == one.signature).map(|found| VerifiedSignature {
-            payload: found.payload,
-            key: one.key.clone(),
-            anchor: one.anchor,
-            found_at: format!("{}@{manifest}", subject.repository),
-        }));
+    for (row, one) in supports {
+        if let Some(found) = read_signature(&ctx.store, &row).await? {
+            signatures.push(VerifiedSignature {
+                payload: found.payload,
+                key: one.key,
+                anchor: one.anchor,
+                found_at: format!("{}@{}", subject.repository, row.manifest),
+            });
+        }
     }
     let checks = checks_of(&verdict, subject.digest, &signatures, true);
     Ok(Verified { subject, held: true, verdict, signatures, checks, looked_at: Vec::new() })

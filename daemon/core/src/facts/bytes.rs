@@ -11,11 +11,11 @@ use crate::check::SignedHash;
 use crate::digest::Digest;
 use crate::key::AnchorId;
 use crate::reference::Repository;
-use crate::signature::{Format, SignatureId};
+use crate::signature::{Format, Says, SignatureId};
 use crate::verdict::State;
 
 /// What a snapshot begins with; the last byte is the version.
-const MAGIC: &[u8; 8] = b"LRFACTS\x01";
+const MAGIC: &[u8; 8] = b"LRFACTS\x02";
 /// Stands for an absent digest.
 const ABSENT: u32 = u32::MAX;
 
@@ -56,6 +56,11 @@ impl Writer {
         self.number(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.extend(text.as_bytes());
+    }
+
     fn place_of<T: PartialEq>(&mut self, all: &[T], one: &T) {
         let place = all.iter().position(|other| other == one).and_then(|place| u8::try_from(place).ok());
         self.byte(place.unwrap_or(u8::MAX));
@@ -91,8 +96,7 @@ impl Facts {
         let repositories = sorted(&self.repositories, |repository| repository);
         out.length(repositories.len());
         for name in repositories.iter().filter_map(|&number| row(&self.repositories, number)) {
-            out.length(name.as_str().len());
-            out.0.extend(name.as_str().as_bytes());
+            out.text(name.as_str());
         }
         let digests = sorted(&self.digests, |row| row.digest.digest());
         out.length(digests.len());
@@ -167,6 +171,13 @@ impl Facts {
             out.long(entry.first_seen.0.cast_unsigned());
             out.number(new_number(digests, entry.manifest));
             out.number(entry.layer);
+            match row(&self.predicate_types, entry.predicate.into()) {
+                None => out.byte(0),
+                Some(predicate_type) => {
+                    out.byte(1);
+                    out.text(predicate_type);
+                }
+            }
             out.number(sets.get(&set_of(entry)).copied().unwrap_or(ABSENT));
             let mut valid: Vec<(u32, SignedHash)> = chain(&self.checks.valid, entry.first_valid, |valid| valid.next)
                 .filter_map(|(_, valid)| Some((new_number(anchors, valid.anchor), valid.hash?)))
@@ -356,8 +367,9 @@ impl Facts {
             let first_seen = Instant(input.long()?.cast_signed()).time();
             let manifest = *input.row(digests, "digest")?;
             let layer = input.number()?;
+            let says = if input.flag("predicate")? { Says::Attested(input.text()?.into()) } else { Says::Signed };
             let set = input.row(&sets, "set of anchors")?;
-            self.signature_or_new(&SignatureRow { id, format, names, first_seen, manifest, layer });
+            self.signature_or_new(&SignatureRow { id, format, names, says, first_seen, manifest, layer });
             set.iter().for_each(|anchor| self.record_check(id, *anchor, None));
             for _ in 0..input.length()? {
                 let anchor = *input.row(&anchors, "anchor")?;

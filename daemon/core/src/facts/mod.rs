@@ -14,15 +14,16 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use self::checks::Checks;
-use self::rows::{DigestRow, EdgeRow, FoundRow, Instant, PlaceRow, SignatureEntry};
+use self::rows::{DigestRow, EdgeRow, FoundRow, Instant, PlaceRow, SIGNS, SignatureEntry};
 use self::slots::{NONE, Slots, chain, push};
 use crate::digest::Digest;
 use crate::reference::Repository;
-use crate::signature::{Format, SignatureId};
+use crate::signature::{Format, Says, SignatureId};
 use crate::verdict::State;
 
 pub use self::bytes::FactsError;
@@ -44,6 +45,8 @@ pub struct SignatureRow {
     pub format: Format,
     /// The digest that it names.
     pub names: Option<Digest>,
+    /// What it says about that digest.
+    pub says: Says,
     /// When it was first seen here.
     pub first_seen: Timestamp,
     /// The manifest that holds it (a blob) and the layer in it: where its bytes are.
@@ -77,6 +80,9 @@ pub struct Facts {
     found: Vec<FoundRow>,
     found_slots: Slots,
     checks: Checks,
+    /// Types of predicates, each once.
+    predicate_types: Vec<Arc<str>>,
+    predicate_numbers: HashMap<Arc<str>, u16>,
     subjects: usize,
 }
 
@@ -231,6 +237,10 @@ impl Facts {
         let names = new.names.map(|digest| self.digest_or_new(digest));
         let manifest = self.digest_or_new(new.manifest);
         let next_named = names.and_then(|digest| row(&self.digests, digest)).map_or(NONE, |row| row.first_named);
+        let predicate = match &new.says {
+            Says::Signed => SIGNS,
+            Says::Attested(predicate_type) => self.predicate_or_new(predicate_type),
+        };
         let entry = SignatureEntry {
             id: new.id.0,
             first_seen: Instant::of(new.first_seen),
@@ -241,6 +251,7 @@ impl Facts {
             first_found: NONE,
             first_valid: NONE,
             tried: Checks::UNTRIED,
+            predicate,
             format: new.format,
         };
         let hash = self.signature_slots.hash(&new.id.0);
@@ -251,6 +262,22 @@ impl Facts {
         if let Some(row) = names.and_then(|digest| row_mut(&mut self.digests, digest)) {
             row.first_named = number;
         }
+        number
+    }
+
+    /// Numbers a predicate's type. Types beyond the number's range are the empty type, which nothing asks for.
+    fn predicate_or_new(&mut self, predicate_type: &Arc<str>) -> u16 {
+        if let Some(&number) = self.predicate_numbers.get(predicate_type) {
+            return number;
+        }
+        let Some(number) = u16::try_from(self.predicate_types.len()).ok().filter(|&number| number < SIGNS - 1) else {
+            if self.predicate_types.len() < usize::from(SIGNS) {
+                self.predicate_types.push("".into());
+            }
+            return SIGNS - 1;
+        };
+        self.predicate_types.push(Arc::clone(predicate_type));
+        self.predicate_numbers.insert(Arc::clone(predicate_type), number);
         number
     }
 
@@ -474,10 +501,31 @@ impl Facts {
             id: SignatureId(entry.id),
             format: entry.format,
             names: digest(entry.names),
+            says: row(&self.predicate_types, entry.predicate.into())
+                .map_or(Says::Signed, |one| Says::Attested(Arc::clone(one))),
             first_seen: entry.first_seen.time(),
             manifest: digest(entry.manifest)?,
             layer: entry.layer,
         })
+    }
+
+    /// Returns the type of the predicate that a signature is about; `None` where it signs.
+    pub(crate) fn predicate_type(&self, signature: u32) -> Option<&str> {
+        let entry = row(&self.signatures, signature)?;
+        row(&self.predicate_types, entry.predicate.into()).map(|predicate_type| &**predicate_type)
+    }
+
+    /// Says whether a signature was found in one of these repositories.
+    pub(crate) fn found_in(&self, signature: u32, repositories: &[Repository]) -> bool {
+        let first = row(&self.signatures, signature).map_or(NONE, |entry| entry.first_found);
+        chain(&self.found, first, |found| found.next_of_signature)
+            .filter_map(|(_, found)| self.name_of(found.place))
+            .any(|(repository, _)| repositories.contains(repository))
+    }
+
+    /// Returns a signature's format.
+    pub(crate) fn format(&self, signature: u32) -> Option<Format> {
+        row(&self.signatures, signature).map(|entry| entry.format)
     }
 
     /// Returns whether a signature can be checked at all: its format, and that it names something.

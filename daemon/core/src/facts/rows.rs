@@ -81,6 +81,9 @@ pub(super) struct EdgeRow {
     pub(super) next_child: u32,
 }
 
+/// Stands for no predicate: it signs.
+pub(super) const SIGNS: u16 = u16::MAX;
+
 /// A signature.
 #[derive(Clone, Debug)]
 pub(super) struct SignatureEntry {
@@ -94,6 +97,8 @@ pub(super) struct SignatureEntry {
     pub(super) first_valid: u32,
     /// The set of anchors that it was tried against.
     pub(super) tried: u32,
+    /// The type of the predicate that it attests, or [`SIGNS`].
+    pub(super) predicate: u16,
     pub(super) format: Format,
 }
 

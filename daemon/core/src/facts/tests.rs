@@ -22,6 +22,7 @@ fn signature(text: &str, names: &str) -> SignatureRow {
         id: SignatureId(digest(text).as_bytes().try_into().expect("32 bytes")),
         format: Format::SimpleSigning,
         names: Some(digest(names)),
+        says: Says::Signed,
         first_seen: time(7),
         manifest: digest("manifest"),
         layer: 3,
@@ -35,7 +36,12 @@ type Step<'a> = Box<dyn Fn(&mut Facts) + 'a>;
 fn filled(reversed: bool) -> Facts {
     let (acme, quay) = (repository("docker.io/acme/app"), repository("quay.io/x/y"));
     let long = Digest::with(crate::digest::Algorithm::Sha512, b"long");
-    let bundle = SignatureRow { format: Format::Bundle, names: None, ..signature("bundle", "") };
+    let bundle = SignatureRow {
+        format: Format::Bundle,
+        names: None,
+        says: Says::Attested("a type".into()),
+        ..signature("bundle", "")
+    };
     let mut steps: Vec<Step<'_>> = vec![
         Box::new(|facts| facts.add_subject(&acme, digest("app"), time(1))),
         Box::new(|facts| facts.add_subject(&acme, digest("index"), time(2))),
@@ -83,7 +89,7 @@ fn what_was_added_is_found() {
     assert!(!facts.contains(&quay, digest("index")), "a place where a signature hangs is no subject by that");
     assert_eq!(facts.told(&acme, digest("app")), Some(Told { state: State::Verified, seq: 9 }));
     assert_eq!(facts.told(&quay, digest("app")), None);
-    assert_eq!(facts.missing_checks(&[A, B], None), [(t.id, A)], "a bundle is never checked");
+    assert_eq!(facts.missing_checks(&[A, B], None), [(t.id, A)], "what names nothing is never checked");
     assert_eq!(facts.missing_checks(&[A, B], Some(digest("index"))), [(t.id, A)]);
     assert_eq!(facts.missing_checks(&[AnchorId([3; 32])], Some(digest("nothing"))), []);
     assert_eq!((facts.valid_under(A), facts.valid_under(B)), (1, 1));

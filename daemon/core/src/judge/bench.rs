@@ -10,7 +10,7 @@ use crate::check::SignedHash;
 use crate::digest::Digest;
 use crate::facts::Facts;
 use crate::key::AnchorId;
-use crate::policy::{Anchor, Authority, AuthorityKind, Policy, TrustSet};
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Policy, TrustSet};
 use crate::reference::Repository;
 use crate::verdict::{Code, Reason, State};
 
@@ -32,8 +32,17 @@ pub(super) struct Subject<'a> {
     place: Option<u32>,
     /// The policies that match it.
     pub(super) policies: Vec<(&'a str, &'a Policy)>,
-    /// The signatures that name it and can be checked, wherever they were found.
+    /// What signs it and can be checked, wherever it was found.
     pub(super) signatures: Vec<u32>,
+    /// What attests something about it and can be checked, wherever it was found.
+    pub(super) attestations: Vec<u32>,
+}
+
+impl Subject<'_> {
+    /// Returns everything that names it and can be checked.
+    pub(super) fn statements(&self) -> impl Iterator<Item = u32> {
+        self.signatures.iter().chain(&self.attestations).copied()
+    }
 }
 
 /// A signature that counts.
@@ -77,12 +86,14 @@ impl Outcome<'_> {
     }
 }
 
-/// The key that an authority asks for.
+/// What is asked for: a key, and what it must have signed.
 pub(super) struct Demand<'a> {
     pub(super) id: AnchorId,
     pub(super) anchor: &'a Anchor,
     pub(super) hash: Option<SignedHash>,
     pub(super) name: Cow<'a, str>,
+    /// The authority that asks, where one does: it may ask for a format, a source, attestations.
+    pub(super) authority: Option<&'a Authority>,
 }
 
 /// Why an authority asks for no key that a signature could be made with.
@@ -97,13 +108,16 @@ pub(super) enum NoDemand<'a> {
 impl<'a> Bench<'a> {
     pub(super) fn subject(&self, repository: &'a Repository, digest: Digest) -> Subject<'a> {
         let policies = self.trust.policies.iter().filter(|(_, policy)| policy.matches(repository, &digest));
-        let signatures = self.facts.named_numbers(digest).filter(|&number| self.facts.is_checkable(number));
+        let statements = self.facts.named_numbers(digest).filter(|&number| self.facts.is_checkable(number));
+        let signs = |number: &u32| self.facts.predicate_type(*number).is_none();
+        let (signatures, attestations): (Vec<u32>, Vec<u32>) = statements.partition(signs);
         Subject {
             repository,
             digest,
             place: self.facts.place(repository, digest),
             policies: policies.map(|(name, policy)| (name.as_str(), policy)).collect(),
-            signatures: self.facts.in_order(signatures.collect()),
+            signatures: self.facts.in_order(signatures),
+            attestations: self.facts.in_order(attestations),
         }
     }
 
@@ -207,7 +221,7 @@ impl<'a> Bench<'a> {
             return Vec::new();
         }
         let name = Cow::Borrowed(anchor.display_name());
-        self.signed(subject, &Demand { id: *id, anchor, hash: None, name }, lens)
+        self.signed(subject, &Demand { id: *id, anchor, hash: None, name, authority: None }, lens)
     }
 
     /// Says what comes of a policy that matches. One signature is enough; where there is none, `static: pass` is.
@@ -251,18 +265,62 @@ impl<'a> Bench<'a> {
         if is_file && !anchor.scope.contains(subject.repository, &subject.digest) {
             return Err(NoDemand::NotForRepository(name));
         }
-        Ok(Demand { id, anchor, hash, name: Cow::Borrowed(name) })
+        Ok(Demand { id, anchor, hash, name: Cow::Borrowed(name), authority: Some(authority) })
     }
 
-    /// Returns the signatures of a subject that meet a demand, in the order in which they came.
+    /// Returns the signatures of a subject that meet a demand, in the order in which they came; or, where attestations are
+    /// demanded, those that meet them, each entry by one: none where an entry is not met.
     pub(super) fn signed(&self, subject: &Subject<'_>, demand: &Demand<'a>, lens: Lens) -> Vec<Counted<'a>> {
-        if subject.signatures.is_empty() || !lens.admits(demand.anchor.life.standing(self.now)) {
+        if !lens.admits(demand.anchor.life.standing(self.now)) {
             return Vec::new();
         }
+        let wanted = demand.authority.map_or(&[][..], |authority| &authority.attestations);
+        if wanted.is_empty() {
+            return subject.signatures.iter().filter_map(|&one| self.counted(one, demand, lens)).collect();
+        }
+        let mut counted = Vec::new();
+        for entry in wanted {
+            let meeting = self.meeting(subject, entry, demand, lens);
+            if meeting.is_empty() {
+                return Vec::new();
+            }
+            counted.extend(meeting);
+        }
+        counted
+    }
+
+    /// Returns the attestations that meet one entry of a demand.
+    pub(super) fn meeting(
+        &self,
+        subject: &Subject<'_>,
+        entry: &AttestationDemand,
+        demand: &Demand<'a>,
+        lens: Lens,
+    ) -> Vec<Counted<'a>> {
+        if !lens.admits(demand.anchor.life.standing(self.now)) {
+            return Vec::new();
+        }
+        self.attested(subject, entry).filter_map(|one| self.counted(one, demand, lens)).collect()
+    }
+
+    /// Returns the attestations of the type that an entry asks for.
+    pub(super) fn attested(&self, subject: &Subject<'_>, entry: &AttestationDemand) -> impl Iterator<Item = u32> {
+        let is = |one: &u32| self.facts.predicate_type(*one) == Some(&entry.predicate_type);
+        subject.attestations.iter().copied().filter(is)
+    }
+
+    /// Counts one signature, if it meets all of a demand: nothing is pieced together from several.
+    fn counted(&self, signature: u32, demand: &Demand<'a>, lens: Lens) -> Option<Counted<'a>> {
         let number = self.facts.anchor_number(&demand.id);
-        let counts = |&&signature: &&u32| lens.counts(self.facts.tried(signature, number), demand.anchor, demand.hash);
-        let counted =
-            |&signature| Counted { signature, id: demand.id, anchor: demand.anchor, name: demand.name.clone() };
-        subject.signatures.iter().filter(counts).map(counted).collect()
+        let counts = lens.counts(self.facts.tried(signature, number), demand.anchor, demand.hash)
+            && demand.authority.is_none_or(|authority| self.fits(signature, authority));
+        counts.then(|| Counted { signature, id: demand.id, anchor: demand.anchor, name: demand.name.clone() })
+    }
+
+    /// Says whether a signature has the format, and was found at a source, that an authority asks for.
+    pub(super) fn fits(&self, signature: u32, authority: &Authority) -> bool {
+        let format = self.facts.format(signature);
+        authority.format.is_none_or(|wanted| format.is_some_and(|format| wanted.is(format)))
+            && (authority.sources.is_empty() || self.facts.found_in(signature, &authority.sources))
     }
 }

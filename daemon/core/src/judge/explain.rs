@@ -8,9 +8,9 @@ use super::support::deciding;
 use super::{judge_view, reasons};
 use crate::digest::Digest;
 use crate::facts::{Facts, Tried};
-use crate::policy::{Anchor, Authority, AuthorityKind, Policy, TrustView};
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Policy, TrustView};
 use crate::reference::Repository;
-use crate::signature::Format;
+use crate::signature::{Format, Says};
 use crate::verdict::{Code, State, Verdict};
 
 /// The most nodes below one node; the rest are counted.
@@ -213,7 +213,7 @@ impl<'a> Bench<'a> {
             .filter(|(_, anchor)| is_for(anchor))
             .map(|(id, anchor)| {
                 let name = anchor.display_name();
-                let demand = Demand { id: *id, anchor, hash: None, name: name.into() };
+                let demand = Demand { id: *id, anchor, hash: None, name: name.into(), authority: None };
                 self.demand_node("key", format!("key {name} ({name}.pub)"), subject, &demand)
             })
             .collect();
@@ -248,11 +248,16 @@ impl<'a> Bench<'a> {
 
     /// Says what one key makes of the subject's signatures.
     fn demand_node(&self, kind: &'static str, label: String, subject: &Subject<'a>, demand: &Demand<'a>) -> Node {
-        let signatures: Vec<Node> =
-            subject.signatures.iter().map(|&signature| self.signature_node(signature, demand)).collect();
+        let wanted = demand.authority.map_or(&[][..], |authority| &authority.attestations);
+        let signatures: Vec<Node> = if wanted.is_empty() {
+            subject.signatures.iter().map(|&signature| self.signature_node(signature, demand)).collect()
+        } else {
+            wanted.iter().map(|entry| self.attestation_node(subject, entry, demand)).collect()
+        };
         let life = reasons::of_life(self, demand.anchor, &demand.name);
         let counted = self.signed(subject, demand, Lens::Actual);
         let tried = match signatures.len() {
+            _ if !wanted.is_empty() => "what it asks to be attested is not".to_owned(),
             0 => "no signature found".to_owned(),
             1 => "1 signature tried".to_owned(),
             count => format!("{count} signatures tried"),
@@ -271,10 +276,29 @@ impl<'a> Bench<'a> {
         node.with(signatures)
     }
 
+    /// Says what is there for one entry of an authority's `attestations`.
+    fn attestation_node(&self, subject: &Subject<'a>, entry: &AttestationDemand, demand: &Demand<'a>) -> Node {
+        let label = format!("attestation {} ({})", entry.name, entry.predicate_type);
+        let tried = self.attested(subject, entry).map(|one| self.signature_node(one, demand)).collect::<Vec<_>>();
+        let node = if !self.meeting(subject, entry, demand, Lens::Actual).is_empty() {
+            Node::new("note", label, Mark::Good, "is there")
+        } else if !self.meeting(subject, entry, demand, Lens::Hopeful).is_empty() {
+            Node::new("note", label, Mark::Pending, "a check is missing").code(Code::CheckMissing)
+        } else {
+            let outcome = if tried.is_empty() { "none of this type was found" } else { "none by this key" };
+            Node::new("note", label, Mark::Bad, outcome).code(Code::AttestationMissing)
+        };
+        node.with(tried)
+    }
+
     fn signature_node(&self, signature: u32, demand: &Demand<'a>) -> Node {
         let label = self.signature_label(signature);
         let number = self.facts.anchor_number(&demand.id);
         match self.facts.tried(signature, number) {
+            Tried::Valid(_) if demand.authority.is_some_and(|authority| !self.fits(signature, authority)) => {
+                let outcome = "valid, and not in the format or from the source asked for";
+                Node::new("signature", label, Mark::Bad, outcome).code(Code::NotAsAsked)
+            }
             Tried::Valid(hash) if super::life::is_demanded(hash, demand.anchor, demand.hash) => {
                 Node::new("signature", label, Mark::Good, "valid").code(Code::SignedBy)
             }
@@ -302,11 +326,13 @@ impl<'a> Bench<'a> {
     /// Names a signature and where it was found.
     fn signature_label(&self, signature: u32) -> String {
         let Some(row) = self.facts.signature_row(signature) else { return "signature".to_owned() };
-        let format = match row.format {
-            Format::SimpleSigning => "classic signature",
-            Format::Bundle => "bundle",
-            Format::Attestation => "attestation",
-            Format::Notation => "Notation signature",
+        let format = match (row.format, row.says.predicate_type()) {
+            (Format::SimpleSigning, _) => "classic signature".to_owned(),
+            (Format::Bundle, None) => "bundle".to_owned(),
+            (Format::Bundle, Some(predicate_type)) => format!("bundle with {predicate_type}"),
+            (Format::Attestation, Some(predicate_type)) => format!("attestation of {predicate_type}"),
+            (Format::Attestation, None) => "attestation".to_owned(),
+            (Format::Notation, _) => "Notation signature".to_owned(),
         };
         let id: String = row.id.to_string().chars().take(12).collect();
         let found = self.facts.found_at(row.id);
@@ -334,6 +360,14 @@ impl<'a> Bench<'a> {
                     let outcome = format!("names another digest: {}", names.short());
                     nodes.push(Node::new("signature", label, Mark::Bad, outcome).code(Code::NamesAnotherDigest));
                 }
+                Some(_) if row.says != Says::Signed => {
+                    let by = self.facts.valid_anchors(number).find_map(|(id, _)| self.trust.anchor(id));
+                    let outcome = match by {
+                        Some(anchor) => format!("an attestation by key {}; it is no signature", anchor.display_name()),
+                        None => "an attestation by no key that is known here".to_owned(),
+                    };
+                    nodes.push(Node::new("signature", label, Mark::None, outcome));
+                }
                 Some(_) => {}
                 None => {
                     let outcome = "its payload cannot be read";
@@ -351,7 +385,7 @@ impl<'a> Bench<'a> {
         if nodes.is_empty() {
             return nodes;
         }
-        vec![Node::new("note", "found at it, and not for it", Mark::None, "").with(nodes)]
+        vec![Node::new("note", "found at it, and no signature of it", Mark::None, "").with(nodes)]
     }
 
     fn index_nodes(&self, subject: &Subject<'a>, depth: usize) -> Vec<Node> {

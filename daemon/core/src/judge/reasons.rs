@@ -131,18 +131,27 @@ fn of_policies(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gathered
             gathered.add(Reason::about(Code::Unsupported, field));
         }
         for authority in &policy.authorities {
-            if let Err(why) = bench.demand(subject, authority)
-                && let Some(reason) = of_no_demand(&why)
-            {
-                gathered.add(reason);
+            match bench.demand(subject, authority) {
+                Err(why) => of_no_demand(&why).into_iter().for_each(|reason| gathered.add(reason)),
+                Ok(demand) => of_attestations(bench, subject, &demand, gathered),
             }
+        }
+    }
+}
+
+/// Names the entries of an authority's `attestations` that nothing meets.
+fn of_attestations(bench: &Bench<'_>, subject: &Subject<'_>, demand: &Demand<'_>, gathered: &mut Gathered) {
+    for entry in demand.authority.into_iter().flat_map(|authority| &authority.attestations) {
+        if bench.meeting(subject, entry, demand, Lens::Actual).is_empty() {
+            gathered.add(Reason::about(Code::AttestationMissing, format!("{}: {}", entry.name, entry.predicate_type)));
         }
     }
 }
 
 fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gathered) {
     let mut unknown = 0_u64;
-    for &signature in &subject.signatures {
+    for signature in subject.statements() {
+        let attests = bench.facts.predicate_type(signature).is_some();
         let mut known = false;
         for (id, hash) in bench.facts.valid_anchors(signature) {
             let Some(anchor) = bench.trust.anchor(id) else { continue };
@@ -151,8 +160,16 @@ fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gather
             gathered.add(of_life(bench, anchor, name).unwrap_or_else(|| {
                 let wrong_hash =
                     demands_of(bench, subject, id).any(|demand| !life::is_demanded(hash, demand.anchor, demand.hash));
-                if wrong_hash {
+                let misfits = || {
+                    demands_of(bench, subject, id)
+                        .any(|demand| demand.authority.is_some_and(|authority| !bench.fits(signature, authority)))
+                };
+                if attests {
+                    Reason::about(Code::OnlyAttested, name)
+                } else if wrong_hash {
                     Reason::about(Code::WrongHash, format!("{name}: {}", hash_name(hash)))
+                } else if misfits() {
+                    Reason::about(Code::NotAsAsked, name)
                 } else {
                     Reason::about(Code::OtherKey, name)
                 }

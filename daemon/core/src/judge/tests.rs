@@ -8,7 +8,7 @@ use crate::check::SignedHash;
 use crate::facts::SignatureRow;
 use crate::key::PublicKey;
 use crate::policy::TrustFiles;
-use crate::signature::{Format, SignatureId};
+use crate::signature::{Format, Says, SignatureId};
 
 const REPOSITORY: &str = "quay.io/acme/tool";
 
@@ -47,12 +47,31 @@ fn sign(facts: &mut Facts, at: &str, format: Format, names: Option<&str>, hash: 
     let id = digest(&format!("{at} {format:?} {names:?} {hash:?}"));
     let id = SignatureId(id.as_bytes().try_into().expect("32 bytes"));
     let names = names.map(digest);
-    let row = SignatureRow { id, format, names, first_seen: now(), manifest: digest("manifest"), layer: 0 };
+    let row = SignatureRow {
+        id,
+        format,
+        names,
+        says: Says::Signed,
+        first_seen: now(),
+        manifest: digest("manifest"),
+        layer: 0,
+    };
     facts.add_signature(row, &repository(), digest(at));
     if format.is_checked() {
         facts.record_check(id, key(1).id(), hash);
     }
     id
+}
+
+/// Adds an attestation of a type at `at`, valid under key 1.
+fn attest(facts: &mut Facts, at: &str, format: Format, predicate_type: &str) {
+    let id = digest(&format!("{at} {format:?} {predicate_type}"));
+    let id = SignatureId(id.as_bytes().try_into().expect("32 bytes"));
+    let says = Says::Attested(predicate_type.into());
+    let names = Some(digest(at));
+    let row = SignatureRow { id, format, names, says, first_seen: now(), manifest: digest("manifest"), layer: 0 };
+    facts.add_signature(row, &repository(), digest(at));
+    facts.record_check(id, key(1).id(), Some(SignedHash::Sha256));
 }
 
 fn with(subjects: &[&str]) -> Facts {
@@ -75,11 +94,11 @@ fn texts(verdict: &Verdict) -> Vec<String> {
 fn what_was_found_is_never_unsigned() {
     let trust = trust(None);
     let mut facts = with(&["a", "b", "c", "d"]);
-    sign(&mut facts, "a", Format::Bundle, None, None);
+    sign(&mut facts, "a", Format::Notation, None, None);
     sign(&mut facts, "b", Format::SimpleSigning, None, None);
     facts.add_uncounted(&repository(), digest("c"), 7);
     for (subject, reason) in
-        [("a", "unsupported: bundle"), ("b", "unreadable-payload: 1 signature"), ("c", "too-many-signatures: 7")]
+        [("a", "unsupported: notation"), ("b", "unreadable-payload: 1 signature"), ("c", "too-many-signatures: 7")]
     {
         let verdict = under(&facts, &trust, subject);
         assert_eq!((verdict.state, texts(&verdict)), (State::Untrusted, vec![reason.to_owned()]), "{subject}");
@@ -184,4 +203,68 @@ fn a_sweep_spares_whom_a_new_key_cannot_concern() {
         &repository(),
         digest("tried")
     ));
+}
+
+const SPDX: &str = "https://spdx.dev/Document";
+
+#[test]
+fn an_attestation_is_not_a_signature_nor_the_other_way_round() {
+    let mut facts = with(&["attested", "signed", "both"]);
+    attest(&mut facts, "attested", Format::Bundle, SPDX);
+    sign(&mut facts, "signed", Format::Bundle, Some("signed"), Some(SignedHash::Sha256));
+    attest(&mut facts, "both", Format::Attestation, SPDX);
+    sign(&mut facts, "both", Format::SimpleSigning, Some("both"), Some(SignedHash::Sha256));
+    let keys = trust(None);
+    let verdict = under(&facts, &keys, "attested");
+    assert_eq!((verdict.state, texts(&verdict)), (State::Untrusted, vec!["only-attested: release".to_owned()]));
+    assert_eq!(under(&facts, &keys, "signed").state, State::Verified);
+    assert_eq!(under(&facts, &keys, "both").state, State::Verified);
+
+    let asks = "{images: [{glob: \"**\"}], authorities: [{key: {secretRef: {name: release}}, attestations: [{name: sbom, predicateType: spdx}]}]}";
+    let policy = trust(Some(asks));
+    assert_eq!(under(&facts, &policy, "attested").state, State::Verified);
+    assert_eq!(under(&facts, &policy, "both").state, State::Verified);
+    let verdict = under(&facts, &policy, "signed");
+    let reasons = ["policy-failed: acme", "attestation-missing: sbom: https://spdx.dev/Document", "other-key: release"];
+    assert_eq!((verdict.state, texts(&verdict)), (State::Untrusted, reasons.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn each_entry_of_attestations_is_met_and_in_the_format_asked_for() {
+    let mut facts = with(&["one", "two"]);
+    attest(&mut facts, "one", Format::Bundle, SPDX);
+    attest(&mut facts, "two", Format::Bundle, SPDX);
+    attest(&mut facts, "two", Format::Attestation, "https://example.org/report");
+    let asks = |format: &str| {
+        trust(Some(&format!(
+            "{{images: [{{glob: \"**\"}}], authorities: [{{{format}key: {{secretRef: {{name: release}}}}, attestations: [{{predicateType: spdxjson}}, {{predicateType: \"https://example.org/report\"}}]}}]}}"
+        )))
+    };
+    assert_eq!(under(&facts, &asks(""), "one").state, State::Untrusted);
+    assert_eq!(under(&facts, &asks(""), "two").state, State::Verified);
+    for format in ["bundle", "legacy"] {
+        assert_eq!(under(&facts, &asks(&format!("signatureFormat: {format}, ")), "two").state, State::Untrusted);
+    }
+}
+
+#[test]
+fn a_source_restricts_where_a_signature_was_found() {
+    let mut facts = with(&["a"]);
+    sign(&mut facts, "a", Format::SimpleSigning, Some("a"), Some(SignedHash::Sha256));
+    let asks = |source: &str| {
+        trust(Some(&format!(
+            "{{images: [{{glob: \"**\"}}], authorities: [{{key: {{secretRef: {{name: release}}}}, source: [{{oci: {source}}}]}}]}}"
+        )))
+    };
+    assert_eq!(under(&facts, &asks(REPOSITORY), "a").state, State::Verified);
+    let verdict = under(&facts, &asks("quay.io/acme/signatures"), "a");
+    assert_eq!((verdict.state, texts(&verdict)[1].as_str()), (State::Untrusted, "not-as-asked: release"));
+}
+
+#[test]
+fn what_is_asked_beside_static_is_not_let_in() {
+    let facts = with(&["a"]);
+    let asks =
+        "{images: [{glob: \"**\"}], authorities: [{static: {action: pass}, attestations: [{predicateType: spdx}]}]}";
+    assert_eq!(under(&facts, &trust(Some(asks)), "a").state, State::Unsigned);
 }

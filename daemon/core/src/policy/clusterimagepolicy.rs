@@ -6,9 +6,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{Authority, AuthorityKind, Mode, Policy, key_file, yaml};
+use super::{AttestationDemand, Authority, AuthorityKind, Mode, Policy, SignatureFormat, key_file, yaml};
 use crate::check::SignedHash;
 use crate::key::PublicKey;
+use crate::reference::Repository;
+use crate::signature::predicate;
 
 const API_VERSIONS: [&str; 2] = ["policy.sigstore.dev/v1beta1", "policy.sigstore.dev/v1alpha1"];
 const KIND: &str = "ClusterImagePolicy";
@@ -144,10 +146,29 @@ fn authority(place: usize, value: Value) -> Result<Authority, String> {
     let name = name.unwrap_or_else(|| format!("authority-{place}"));
     let key = fields.take_fields("key")?;
     let fixed = fields.take_fields("static")?;
-    let mut unsupported = fields.rest();
+    let mut unsupported = None;
+    let attestations = attestations(&mut fields, &mut unsupported)?;
+    let sources = sources(&mut fields, &mut unsupported)?;
+    let format = match fields.take_text("signatureFormat")?.as_deref() {
+        None => None,
+        Some("legacy") => Some(SignatureFormat::Legacy),
+        Some("bundle") => Some(SignatureFormat::Bundle),
+        Some(_) => return Err(format!("{} is neither legacy nor bundle", fields.at("signatureFormat"))),
+    };
+    unsupported = unsupported.or_else(|| fields.rest());
     // More than one at once is no valid policy; the key is what is kept of it, for naming a key file confines that file.
     if key.is_some() && fixed.is_some() {
         unsupported = unsupported.or_else(|| fixed.as_ref().map(|fixed| fixed.path.clone()));
+    }
+    // What is let in unsigned cannot be asked for more, and must not be let in without it either.
+    if fixed.is_some() {
+        let asked = [
+            (!attestations.is_empty(), "attestations"),
+            (!sources.is_empty(), "source"),
+            (format.is_some(), "signatureFormat"),
+        ];
+        let asked = asked.into_iter().find(|(is, _)| *is).map(|(_, field)| fields.at(field));
+        unsupported = unsupported.or(asked);
     }
     let kind = match (key, fixed) {
         (Some(key), _) => key_authority(key, &mut unsupported)?,
@@ -158,7 +179,42 @@ fn authority(place: usize, value: Value) -> Result<Authority, String> {
         }
     };
     let unsupported = unsupported.map(|field| strip(&field, &format!("{path}.")));
-    Ok(Authority { name, kind, unsupported })
+    Ok(Authority { name, kind, attestations, format, sources, unsupported })
+}
+
+fn attestations(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<AttestationDemand>, String> {
+    let path = fields.at("attestations");
+    let mut demands = Vec::new();
+    for (place, value) in fields.take_list("attestations")?.into_iter().enumerate() {
+        let path = format!("{path}[{place}]");
+        let mut entry = Fields::of(&path, value)?;
+        let Some(predicate_type) = entry.take_text("predicateType")?.filter(|text| !text.is_empty()) else {
+            return Err(format!("{path} has no predicateType"));
+        };
+        let name = entry.take_text("name")?.unwrap_or_else(|| format!("attestation-{place}"));
+        demands.push(AttestationDemand { name, predicate_type: predicate::uri_of(&predicate_type).to_owned() });
+        if unsupported.is_none() {
+            *unsupported = entry.rest();
+        }
+    }
+    Ok(demands)
+}
+
+fn sources(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<Repository>, String> {
+    let path = fields.at("source");
+    let mut sources = Vec::new();
+    for (place, value) in fields.take_list("source")?.into_iter().enumerate() {
+        let path = format!("{path}[{place}]");
+        let mut entry = Fields::of(&path, value)?;
+        let Some(text) = entry.take_text("oci")? else { return Err(format!("{path} has no oci")) };
+        sources.push(text.parse().map_err(|error| format!("{path}.oci: {error}"))?);
+        // What a cluster pulls them with; Larder asks with its user's own credentials.
+        let _ = entry.take("signaturePullSecrets");
+        if unsupported.is_none() {
+            *unsupported = entry.rest();
+        }
+    }
+    Ok(sources)
 }
 
 fn key_authority(mut key: Fields, unsupported: &mut Option<String>) -> Result<AuthorityKind, String> {

@@ -24,6 +24,7 @@ use crate::digest::Digest;
 use crate::glob::Glob;
 use crate::key::{AnchorId, PublicKey};
 use crate::reference::Repository;
+use crate::signature::Format;
 
 pub use anchors::{Anchor, Life, Named, Scope, Standing};
 pub use files::{BlobError, MAX_FILE_BYTES, TrustFiles};
@@ -99,8 +100,42 @@ pub struct Authority {
     pub name: String,
     /// What it asks for.
     pub kind: AuthorityKind,
+    /// `attestations`: what must be attested instead of a signature, each entry by one attestation.
+    pub attestations: Vec<AttestationDemand>,
+    /// `signatureFormat`; without it, both formats count.
+    pub format: Option<SignatureFormat>,
+    /// `source`: the repositories in which a signature must have been found; empty means any.
+    pub sources: Vec<Repository>,
     /// A field that this version does not evaluate: the authority is unsatisfiable.
     pub unsupported: Option<String>,
+}
+
+/// One entry of an authority's `attestations`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttestationDemand {
+    /// `name`
+    pub name: String,
+    /// `predicateType`, as a URI: short names are resolved.
+    pub predicate_type: String,
+}
+
+/// `signatureFormat`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureFormat {
+    /// cosign's classic `.sig` and `.att` images.
+    Legacy,
+    /// Sigstore bundles.
+    Bundle,
+}
+
+impl SignatureFormat {
+    /// Says whether a signature is in this format.
+    pub fn is(self, format: Format) -> bool {
+        match self {
+            Self::Legacy => matches!(format, Format::SimpleSigning | Format::Attestation),
+            Self::Bundle => format == Format::Bundle,
+        }
+    }
 }
 
 /// What an authority asks for.

@@ -1,16 +1,15 @@
 //! Signatures that real cosign made, read and checked.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::simple_signing::{self, FoundSignature, append};
+use super::found::{self, FoundSignature};
+use super::simple_signing::{self, append};
 use crate::check::{SignedHash, check};
 use crate::digest::Digest;
 use crate::key::PublicKey;
 use crate::manifest::Manifest;
-use crate::signature::Format;
+use crate::signature::{Format, Says};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/cosign");
 
@@ -49,7 +48,7 @@ fn manifest(repository: &str, digest: &Digest) -> Manifest {
 fn signatures(repository: &str, subject: &Digest) -> Vec<FoundSignature> {
     let wanted = format!("sha256-{}.sig", subject.hex());
     let Some((_, digest)) = tags(repository).into_iter().find(|(tag, _)| *tag == wanted) else { return Vec::new() };
-    simple_signing::read(&manifest(repository, &digest), |layer| Some(blob(repository, &layer.digest)))
+    found::read(&manifest(repository, &digest), |layer| Some(blob(repository, &layer.digest)))
 }
 
 fn key(name: &str) -> PublicKey {
@@ -109,24 +108,56 @@ fn a_replayed_signature_is_good_and_names_another_image() {
     assert!(found[0].names.is_some_and(|named| named != subject));
 }
 
-#[test]
-fn what_is_not_checked_is_found() {
-    let mut formats = BTreeMap::new();
-    for repository in ["single", "artifact", "mixed", "multi-bundle", "keys-bundle"] {
-        for entry in std::fs::read_dir(format!("{FOLDER}/layouts/{repository}/blobs/sha256")).expect("blobs") {
-            let bytes = std::fs::read(entry.expect("entry").path()).expect("blob");
-            let Ok(manifest) = Manifest::parse(bytes.into(), None) else { continue };
-            for found in simple_signing::read(&manifest, |layer| Some(blob(repository, &layer.digest))) {
-                *formats.entry(found.format).or_insert(0) += 1;
-                if found.format != Format::SimpleSigning {
-                    assert_eq!((found.names, check(&found, &key("p256.pub"))), (None, None));
-                }
-            }
+/// Everything that hangs at a digest in a layout, by signature tags and by referrers.
+fn hanging(repository: &str, subject: &Digest) -> Vec<FoundSignature> {
+    let mut manifests: Vec<Manifest> = Vec::new();
+    for (tag, digest) in tags(repository) {
+        if tag.starts_with(&format!("sha256-{}.", subject.hex())) {
+            manifests.push(manifest(repository, &digest));
         }
     }
-    for format in [Format::SimpleSigning, Format::Attestation, Format::Bundle] {
-        assert!(formats.get(&format).is_some_and(|count| *count >= 2), "{formats:?}");
+    for entry in std::fs::read_dir(format!("{FOLDER}/layouts/{repository}/blobs/sha256")).expect("blobs") {
+        let bytes = std::fs::read(entry.expect("entry").path()).expect("blob");
+        let Ok(manifest) = Manifest::parse(bytes.into(), None) else { continue };
+        if manifest.subject().is_some_and(|of| of.digest == *subject) {
+            manifests.push(manifest);
+        }
     }
+    manifests.iter().flat_map(|one| found::read(one, |layer| Some(blob(repository, &layer.digest)))).collect()
+}
+
+#[test]
+fn bundles_and_attestations_of_cosign_are_checked() {
+    let (_, classic) = tags("single").into_iter().find(|(tag, _)| tag == "1.0.0").expect("tag");
+    let (_, bundles) = tags("single").into_iter().find(|(tag, _)| tag == "1.1.0").expect("tag");
+    for (subject, format) in [(classic, Format::Attestation), (bundles, Format::Bundle)] {
+        let found: Vec<_> = hanging("single", &subject).into_iter().filter(|found| found.format == format).collect();
+        assert!(found.len() >= 2, "{format:?}");
+        for found in &found {
+            assert_eq!((found.names, found.fault.as_deref()), (Some(subject), None));
+            assert!(check(found, &key("p256.pub")).is_some() && check(found, &key("other.pub")).is_none());
+        }
+        let signs = found.iter().filter(|found| found.says == Says::Signed).count();
+        assert_eq!(signs, usize::from(format == Format::Bundle));
+        let custom = Says::Attested("https://cosign.sigstore.dev/attestation/v1".into());
+        assert!(found.iter().any(|found| found.says == custom), "{format:?}");
+    }
+}
+
+#[test]
+fn bundles_by_every_algorithm() {
+    let mut checked = 0;
+    for (tag, subject) in tags("keys-bundle").into_iter().filter(|(tag, _)| !tag.starts_with("sha256-")) {
+        let key = match tag.as_str() {
+            "nopass" => key("nopass.pub"),
+            tag => key(&format!("imp-{}.pub", tag.replace("ec-p-", "ec-P-"))),
+        };
+        let found = hanging("keys-bundle", &subject);
+        assert_eq!(found.len(), 1, "{tag}");
+        assert!(check(&found[0], &key).is_some(), "{tag}");
+        checked += 1;
+    }
+    assert!(checked >= 6, "{checked}");
 }
 
 #[test]
@@ -137,7 +168,7 @@ fn writes_payloads_and_images_byte_for_byte_as_cosign() {
             let cosigns = manifest(repository, &digest);
             let mut ours: Option<Manifest> = None;
             let mut config = Bytes::new();
-            for found in simple_signing::read(&cosigns, |layer| Some(blob(repository, &layer.digest))) {
+            for found in found::read(&cosigns, |layer| Some(blob(repository, &layer.digest))) {
                 let said: Value = serde_json::from_slice(&found.payload).expect("JSON");
                 let annotations = serde_json::from_value::<Option<_>>(said["optional"].clone()).expect("optional");
                 let claims = found.claims.as_deref().expect("claims");

@@ -1,11 +1,12 @@
 //! Signatures as they are found, in every format.
 //!
-//! Manifests that were attached to a subject go in, and one row for each signature comes out
-//! ([`simple_signing::read`]), also for those that cannot be read or that this version does not check: a
-//! signature that is there is never "none".
+//! [`found`] reads them out of what was attached to a subject; the formats themselves are in [`simple_signing`],
+//! [`dsse`] and [`bundle`].
 
 pub mod bundle;
 pub mod dsse;
+pub mod found;
+pub mod predicate;
 pub mod simple_signing;
 
 #[cfg(test)]
@@ -14,6 +15,8 @@ mod fixtures;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
+
+pub use found::{FoundSignature, Says};
 
 /// A signature's id: SHA-256 over length-prefixed (format, signed bytes, signature, certificate,
 /// chain, log entry, timestamp).
@@ -71,11 +74,11 @@ impl IdParts<'_> {
 /// The format of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
-    /// A cosign SimpleSigning signature: the one format that this version checks.
+    /// A cosign SimpleSigning signature.
     SimpleSigning,
-    /// A Sigstore bundle: kept, found, not checked.
+    /// A Sigstore bundle: a signature or an attestation.
     Bundle,
-    /// A classic DSSE attestation: kept, found, not checked.
+    /// A classic DSSE attestation.
     Attestation,
     /// A Notation signature: kept, found, not checked.
     Notation,
@@ -94,7 +97,7 @@ impl Format {
 
     /// Says whether this version checks signatures of this format.
     pub fn is_checked(self) -> bool {
-        self == Self::SimpleSigning
+        self != Self::Notation
     }
 }
 

@@ -8,7 +8,7 @@ use larder_core::Digest;
 use larder_core::facts::SignatureRow;
 use larder_core::key::PublicKey;
 use larder_core::policy::TrustFiles;
-use larder_core::signature::{Format, SignatureId};
+use larder_core::signature::{Format, Says, SignatureId};
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 
@@ -57,6 +57,7 @@ pub(crate) fn signature(number: usize, format: Format, names: Option<Digest>, se
         id: SignatureId(id.as_bytes().try_into().expect("32 bytes")),
         format,
         names,
+        says: Says::Signed,
         first_seen: seen,
         manifest: Digest::of(format!("manifest of {number}").as_bytes()),
         layer: 0,

@@ -8,7 +8,7 @@ use larder_core::check::SignedHash;
 use larder_core::facts::Facts;
 use larder_core::key::PublicKey;
 use larder_core::policy::{TrustFiles, TrustSet, TrustView};
-use larder_core::signature::{Format, SignatureId};
+use larder_core::signature::{Format, Says, SignatureId};
 use larder_core::verdict::State;
 use larder_core::{Digest, Repository};
 use serde_json::{Map, Value, json};
@@ -32,7 +32,8 @@ const KEYS: usize = 4;
 const DIGESTS: u64 = 5;
 
 const ATTRIBUTES: [&str; 5] = ["for", "validFor", "retired", "revoked", "plain"];
-const KINDS: [&str; 6] = ["key file", "key data", "static pass", "static fail", "unsupported", "warn"];
+const KINDS: [&str; 7] = ["key file", "key data", "attestations", "static pass", "static fail", "unsupported", "warn"];
+const PREDICATES: [&str; 2] = ["https://spdx.dev/Document", "https://example.org/report"];
 const FAULTS: [&str; 12] = [
     "no key",
     "broken settings",
@@ -198,13 +199,20 @@ impl World {
 
     fn add_signature(&mut self, random: &mut Random) -> Vec<Digest> {
         let at = some_digest(random);
-        let format = if random.one_in(8) { Format::Bundle } else { Format::SimpleSigning };
+        let format = match random.below(12) {
+            0 => Format::Notation,
+            1..=3 => Format::Bundle,
+            _ => Format::SimpleSigning,
+        };
         let names = match random.below(10) {
             0 => Some(some_digest(random)),
             1 => None,
             _ => Some(at),
         };
-        let row = support::signature(self.made.len(), format, names, self.now);
+        let mut row = support::signature(self.made.len(), format, names, self.now);
+        if format != Format::Notation && random.one_in(3) {
+            row.says = Says::Attested((*random.pick(&PREDICATES)).into());
+        }
         let hash = if random.one_in(4) { SignedHash::Sha512 } else { SignedHash::Sha256 };
         self.made.insert(row.id, (random.below(KEYS as u64 + 1), hash, names));
         self.facts.add_signature(row, &some_repository(random), at);
@@ -355,7 +363,20 @@ fn authority(random: &mut Random, occurred: &mut Occurred) -> Value {
             if random.one_in(4) {
                 key["hashAlgorithm"] = json!(random.pick(&["sha256", "sha512"]));
             }
-            json!({ "key": key })
+            let mut authority = json!({ "key": key });
+            if random.one_in(3) {
+                occurred.count("policy", "attestations");
+                let wanted: Vec<Value> =
+                    (0..1 + random.below(2)).map(|_| json!({"predicateType": random.pick(&PREDICATES)})).collect();
+                authority["attestations"] = json!(wanted);
+            }
+            if random.one_in(6) {
+                authority["signatureFormat"] = json!(random.pick(&["legacy", "bundle"]));
+            }
+            if random.one_in(8) {
+                authority["source"] = json!([{"oci": some_repository(random).to_string()}]);
+            }
+            authority
         }
         4 | 5 => {
             occurred.count("policy", "key data");

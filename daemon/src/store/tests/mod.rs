@@ -12,7 +12,7 @@ use bytes::Bytes;
 use larder_core::artifact::AttachedKind;
 use larder_core::facts::SignatureRow;
 use larder_core::manifest::{OCI_INDEX, OCI_MANIFEST};
-use larder_core::signature::{Format, SignatureId};
+use larder_core::signature::{Format, Says, SignatureId};
 use tempfile::TempDir;
 
 use super::record::{
@@ -82,6 +82,7 @@ pub(super) async fn signature_of(store: &Store, subject: &ManifestAdded, name: &
         id: SignatureId([name.len() as u8; 32]),
         format: Format::SimpleSigning,
         names: Some(subject.digest),
+        says: Says::Signed,
         first_seen: Timestamp::from_nanosecond(1_700_000_000_123_456_789).expect("a time"),
         manifest: manifest.digest,
         layer: 0,

@@ -2,7 +2,7 @@
 
 use larder_core::artifact::AttachedKind;
 use larder_core::facts::SignatureRow;
-use larder_core::signature::{Format, SignatureId};
+use larder_core::signature::{Format, Says, SignatureId};
 use prost::Message;
 
 use super::{
@@ -195,6 +195,9 @@ pub(in crate::store) struct SignatureForm {
     manifest: Vec<u8>,
     #[prost(uint32, tag = "6")]
     layer: u32,
+    /// The type of the predicate; absent where it signs.
+    #[prost(string, optional, tag = "7")]
+    predicate_type: Option<String>,
 }
 
 const FORMATS: [(Format, u32); 4] =
@@ -211,6 +214,7 @@ impl Wire for SignatureRow {
             first_seen: self.first_seen.as_millisecond(),
             manifest: digest_bytes(&self.manifest),
             layer: self.layer,
+            predicate_type: self.says.predicate_type().map(str::to_owned),
         }
     }
 
@@ -222,6 +226,7 @@ impl Wire for SignatureRow {
             first_seen: time(form.first_seen)?,
             manifest: digest(&form.manifest)?,
             layer: form.layer,
+            says: form.predicate_type.map_or(Says::Signed, |predicate_type| Says::Attested(predicate_type.into())),
         })
     }
 }

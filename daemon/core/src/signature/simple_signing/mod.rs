@@ -14,11 +14,9 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-use super::{Format, IdParts, SignatureId};
-use crate::artifact::{BUNDLE_PREFIX, DSSE_ENVELOPE, NOTATION, SIMPLE_SIGNING};
+use super::{Format, FoundSignature, IdParts};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
-use crate::manifest::Manifest;
 
 pub use image::{SignatureImage, append, merge};
 
@@ -44,54 +42,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A signature as found: what it says and the bytes to check it by.
-#[derive(Clone, Debug)]
-pub struct FoundSignature {
-    /// Its id.
-    pub id: SignatureId,
-    /// Its format.
-    pub format: Format,
-    /// The place of its layer in the manifest, from 0; 0 also where the manifest has no layer.
-    pub layer: u32,
-    /// The digest that its payload names; `None` where the payload cannot be read, or the format is not checked.
-    pub names: Option<Digest>,
-    /// The `docker-reference` in the payload; shown, not compared.
-    pub claims: Option<String>,
-    /// The signed bytes.
-    pub payload: Bytes,
-    /// The raw signature; empty where the annotation is missing or broken, or the payload is not to be had.
-    pub signature: Bytes,
-    /// What is wrong with it, in words for `explain`.
-    pub fault: Option<String>,
-}
-
-/// Reads every signature in an attached manifest. `payload` returns a layer's bytes by digest, or `None`
-/// where it is not to be had (too long); the caller has verified them against the digest.
-///
-/// SimpleSigning layers give one signature each; bundle, attestation and Notation manifests give one per layer
-/// (or one for the manifest) of a format that is not checked. SBOMs and others give none.
-pub fn read(manifest: &Manifest, payload: impl Fn(&Descriptor) -> Option<Bytes>) -> Vec<FoundSignature> {
-    let by_manifest = match manifest.artifact_type() {
-        Some(NOTATION) => Some(Format::Notation),
-        Some(artifact_type) if artifact_type.starts_with(BUNDLE_PREFIX) => Some(Format::Bundle),
-        _ => None,
-    };
-    // Notation's layers are JWS or COSE, by media types that other things have too.
-    let notation = by_manifest.filter(|format| *format == Format::Notation);
-    let mut found = Vec::new();
-    for (place, layer) in (0_u32..).zip(manifest.layers()) {
-        match by_layer(&layer.media_type).or(notation) {
-            Some(Format::SimpleSigning) => found.push(read_layer(place, layer, payload(layer))),
-            Some(format) => found.push(unchecked(format, place, &layer.digest)),
-            None => {}
-        }
-    }
-    if let (true, Some(format)) = (found.is_empty(), by_manifest) {
-        found.push(unchecked(format, 0, &manifest.digest()));
-    }
-    found
-}
-
 /// Writes the payload that cosign would sign, byte for byte.
 ///
 /// `docker_reference` is the repository as cosign names it, without tag and digest
@@ -100,50 +50,26 @@ pub fn payload(docker_reference: &str, digest: &Digest, annotations: &BTreeMap<S
     payload::write(docker_reference, digest, annotations)
 }
 
-fn by_layer(media_type: &str) -> Option<Format> {
-    match media_type {
-        SIMPLE_SIGNING => Some(Format::SimpleSigning),
-        DSSE_ENVELOPE => Some(Format::Attestation),
-        _ if media_type.starts_with(BUNDLE_PREFIX) => Some(Format::Bundle),
-        _ => None,
-    }
-}
-
-/// A signature of a format that is not checked: it is there, and that is all that is said about it.
-fn unchecked(format: Format, layer: u32, digest: &Digest) -> FoundSignature {
-    let signed = digest.to_string();
-    FoundSignature {
-        id: IdParts { format: format.name(), signed: signed.as_bytes(), ..IdParts::default() }.id(),
-        format,
-        layer,
-        names: None,
-        claims: None,
-        payload: Bytes::new(),
-        signature: Bytes::new(),
-        fault: None,
-    }
-}
-
-fn read_layer(place: u32, layer: &Descriptor, bytes: Option<Bytes>) -> FoundSignature {
-    let annotation = |name: &str| layer.annotations.get(name).map(String::as_str).unwrap_or_default();
-    let text = annotation(SIGNATURE_ANNOTATION);
-    let parts = IdParts {
-        certificate: annotation(CERTIFICATE_ANNOTATION).as_bytes(),
-        chain: annotation(CHAIN_ANNOTATION).as_bytes(),
-        log_entry: annotation(LOG_ENTRY_ANNOTATION).as_bytes(),
-        timestamp: annotation(TIMESTAMP_ANNOTATION).as_bytes(),
+/// Returns what a layer's annotations hold beside the signature: parts of its id.
+pub(super) fn beside(layer: &Descriptor) -> IdParts<'_> {
+    IdParts {
+        certificate: annotation(layer, CERTIFICATE_ANNOTATION).as_bytes(),
+        chain: annotation(layer, CHAIN_ANNOTATION).as_bytes(),
+        log_entry: annotation(layer, LOG_ENTRY_ANNOTATION).as_bytes(),
+        timestamp: annotation(layer, TIMESTAMP_ANNOTATION).as_bytes(),
         ..IdParts::default()
-    };
-    let mut found = FoundSignature {
-        id: parts.id(),
-        format: Format::SimpleSigning,
-        layer: place,
-        names: None,
-        claims: None,
-        payload: Bytes::new(),
-        signature: Bytes::new(),
-        fault: None,
-    };
+    }
+}
+
+fn annotation<'a>(layer: &'a Descriptor, name: &str) -> &'a str {
+    layer.annotations.get(name).map(String::as_str).unwrap_or_default()
+}
+
+/// Reads the one signature in a layer.
+pub(super) fn read_layer(place: u32, layer: &Descriptor, bytes: Option<Bytes>) -> FoundSignature {
+    let text = annotation(layer, SIGNATURE_ANNOTATION);
+    let parts = beside(layer);
+    let mut found = FoundSignature::new(parts.id(), Format::SimpleSigning, place);
     let is_short = |bytes: &Bytes| bytes.len() as u64 <= MAX_PAYLOAD_BYTES;
     let Some(bytes) = bytes.filter(is_short) else {
         // There is nothing to check the signature against: were it kept beside an empty payload, it could be

@@ -1,4 +1,7 @@
 use super::*;
+use crate::artifact::SIMPLE_SIGNING;
+use crate::manifest::Manifest;
+use crate::signature::found::read;
 
 const CONFIG: &str = r#""config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
 
@@ -91,25 +94,6 @@ fn the_id_covers_what_is_beside_the_signature() {
     assert_eq!(ids.len(), 6);
     let unrelated = read_one(&format!(r#"{signature},"note":"x""#), &good_payload());
     assert_eq!(unrelated.id, read_one(signature, &good_payload()).id);
-}
-
-#[test]
-fn other_formats_are_found_and_not_checked() {
-    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
-    let formats = |manifest: &Manifest| {
-        read(manifest, |_| panic!("only payloads are read")).iter().map(|found| found.format).collect::<Vec<_>>()
-    };
-    assert_eq!(formats(&manifest(&layer(bundle, b"x", ""), "")), [Format::Bundle]);
-    let attestations = format!("{},{}", layer(DSSE_ENVELOPE, b"x", ""), layer(DSSE_ENVELOPE, b"y", ""));
-    assert_eq!(formats(&manifest(&attestations, "")), [Format::Attestation; 2]);
-    let notation = format!(r#","artifactType":"{NOTATION}""#);
-    assert_eq!(formats(&manifest(&layer("application/jose+json", b"x", ""), &notation)), [Format::Notation]);
-    assert_eq!(formats(&manifest("", &notation)), [Format::Notation]);
-    assert_eq!(formats(&manifest("", &format!(r#","artifactType":"{bundle}""#))), [Format::Bundle]);
-    assert_eq!(formats(&manifest(&layer("text/spdx+json", b"x", ""), "")), []);
-    let found = read(&manifest(&attestations, ""), |_| None);
-    assert_ne!(found[0].id, found[1].id);
-    assert_eq!(found[1].layer, 1);
 }
 
 #[test]
