@@ -28,7 +28,7 @@ const TYPES: [(&str, &str); 11] = [
     ("intoto", "https://in-toto.io/Statement/v0.1"),
 ];
 
-/// Verify an attestation about a file, offline, as `cosign verify-blob-attestation` does
+/// Verify an attestation about a file, offline, as cosign does
 ///
 /// Asks nobody: the evidence is in the bundle, and whom to trust in --trusted-root or --key. The daemon and its trust folder
 /// are not looked at.
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
     predicate_type: String,
     /// Whether the attestation must be about the file
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true)]
     check_claims: bool,
     /// The file's digest in hex, in place of the file
     #[arg(long, value_name = "HEX")]
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
     if arguments.check_claims {
         check_subject(arguments, &statement)?;
     }
-    run.verified(&accepted, output)
+    run.verified(&accepted)
 }
 
 fn check_type(statement: &Statement, wanted: &str) -> Result<(), Error> {

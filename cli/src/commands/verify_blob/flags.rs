@@ -60,16 +60,16 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(super) trusted_root: Option<PathBuf>,
     /// Take a signature that no transparency log is known to have
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) insecure_ignore_tlog: bool,
     /// Take a certificate that no certificate transparency log is known to have
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) insecure_ignore_sct: bool,
     /// Let only a timestamp authority tell when it was signed
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) use_signed_timestamps: bool,
     /// Take a bundle v0.3 with a certificate chain
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) allow_certificate_chain: bool,
     #[command(flatten)]
     older: Older,
@@ -139,6 +139,7 @@ impl Flags {
     }
 }
 
+/// An error of wrong usage that the argument parser cannot see.
 pub(crate) fn usage(words: &str) -> Error {
-    Error::usage(words)
+    Error::usage(words).or_hint("`larder verify-blob --help` ends in examples")
 }

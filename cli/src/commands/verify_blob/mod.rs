@@ -15,8 +15,8 @@ use clap::Args;
 use jiff::Timestamp;
 use larder_core::key::{KeyAlgorithm, PublicKey};
 use larder_core::keyless::{
-    self, Accepted, ChainForm, Claim, Demands, Evidence, Finding, GivenDigest, Identity, LocalBundle, ProvenEntry,
-    ProvenTime, Signed, Signer, TrustedRoot, examine,
+    self, Accepted, ChainForm, Check, Claim, Demands, Evidence, Finding, GivenDigest, Identity, LocalBundle,
+    ProvenEntry, ProvenTime, Signed, Signer, TrustedRoot, examine,
 };
 use larder_core::signature::bundle::{Bundle, Content, LogEntry, MAX_BUNDLE_BYTES, Version};
 use larder_core::signature::dsse::{COSIGN_SIGN, Envelope, Statement};
@@ -69,14 +69,14 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
                 signs(envelope, &blob, &arguments.blob)?;
             }
             let accepted = run.bundle(&bundle, Some(&blob), &root, &arguments.blob)?;
-            run.verified(&accepted, output)
+            run.verified(&accepted)
         }
         Source::Files(files) => {
             let root = trust::for_files(flags)?;
             let blob = Blob::read(&arguments.blob, hold)?;
             let signed = Signed::Message(blob.message());
             let accepted = run.files(&files, signed, &files.signature, &root, &arguments.blob);
-            run.verified(&accepted.map_err(|error| too_long(&blob, error))?, output)
+            run.verified(&accepted.map_err(|error| too_long(&blob, error))?)
         }
     }
 }
@@ -129,6 +129,7 @@ pub(crate) struct Run<'a> {
     flags: &'a Flags,
     key: Option<PublicKey>,
     identity: Option<Identity>,
+    output: Output,
 }
 
 /// Where the signature is.
@@ -159,7 +160,7 @@ impl<'a> Run<'a> {
         if flags.insecure_ignore_sct && identity.is_some() {
             output.say("warning: --insecure-ignore-sct: no certificate transparency log is looked at");
         }
-        Ok(Self { flags, key, identity })
+        Ok(Self { flags, key, identity, output: *output })
     }
 
     /// Reads the signature.
@@ -179,8 +180,7 @@ impl<'a> Run<'a> {
         if let Some((name, _)) = not_with_a_bundle.iter().find(|(_, given)| given.is_some()) {
             return Err(usage(&format!("{name} is not for Sigstore bundles: they hold everything themselves")));
         }
-        let bundle = Bundle::parse(&bytes)
-            .map_err(|error| Error::new(error.reason(), format!("{}: {error}", path.display())))?;
+        let bundle = Bundle::parse(&bytes).map_err(|error| bad_bundle(error.reason(), path, &error.to_string()))?;
         if flags.allow_certificate_chain && bundle.version < Version::V03 {
             return Err(usage("--allow-certificate-chain is for bundles of v0.3, and this one is older"));
         }
@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
 
     /// Reads the bundle of an older `cosign sign-blob`. A key in it is never believed.
     fn local(&self, path: &Path, bytes: &[u8]) -> Result<Files, Error> {
-        let bad = |words: String| Error::new("bad-bundle", format!("{}: {words}", path.display()));
+        let bad = |words: String| bad_bundle("bad-bundle", path, &words);
         let bundle = LocalBundle::parse(bytes).map_err(|error| bad(error.to_string()))?;
         let own = self.own_certificate()?;
         let leaf = match (&self.key, bundle.certificate) {
@@ -306,14 +306,26 @@ impl<'a> Run<'a> {
         demands.sct &= !self.flags.insecure_ignore_sct;
         demands.signed_timestamps = self.flags.use_signed_timestamps;
         demands.certificate_chain = self.flags.allow_certificate_chain;
-        evidence.meets(&demands).map_err(|finding| refused(name, &finding))
+        let accepted = evidence.meets(&demands).map_err(|finding| refused(name, &finding))?;
+        // What is there and broken is told, though nothing that was asked for rests on it.
+        for finding in evidence.findings() {
+            let what = match finding.check {
+                Check::Timestamp => "a timestamp",
+                Check::LogEntry if demands.logs > 0 => "a log entry",
+                Check::Sct if demands.sct => "a certificate transparency log's timestamp",
+                _ => continue,
+            };
+            self.output.say(&format!("warning: {what} does not count: {finding}"));
+        }
+        Ok(accepted)
     }
 
     /// Says which checks ran, and that all of them held.
     ///
     /// # Errors
     /// Fails where stdout cannot be written.
-    pub(crate) fn verified(&self, accepted: &Accepted, output: &Output) -> Result<Exit, Error> {
+    pub(crate) fn verified(&self, accepted: &Accepted) -> Result<Exit, Error> {
+        let output = &self.output;
         if output.is_json() {
             output.document(&self.to_json(accepted))?;
         }
@@ -370,6 +382,11 @@ impl<'a> Run<'a> {
             "timestamps": accepted.timestamps.iter().map(timestamp).collect::<Vec<_>>(),
         })
     }
+}
+
+fn bad_bundle(reason: &str, path: &Path, words: &str) -> Error {
+    Error::new(reason, format!("{}: {words}", path.display()))
+        .hint("a bundle is what `cosign sign-blob --bundle FILE` writes; fetch it again from where it was published")
 }
 
 fn short(id: &str) -> String {
