@@ -159,8 +159,16 @@ impl Message {
         fault(join(&self.path, name), words.into())
     }
 
+    /// Takes text whose field is called so in the .proto file too, and has no second name; absent is `None`.
+    pub(crate) fn text_of_one_name(&mut self, name: &str) -> Result<Option<String>, FieldError> {
+        match self.fields.iter().any(|(given, _)| given == name) {
+            true => self.text(name),
+            false => Ok(None),
+        }
+    }
+
     /// Takes a field by its lowerCamelCase name, which may be written in snake_case too; `null` is absent.
-    pub(crate) fn take(&mut self, name: &str) -> Result<Option<Json>, FieldError> {
+    fn take(&mut self, name: &str) -> Result<Option<Json>, FieldError> {
         let snake = snake_case(name);
         let mut found = None;
         while let Some(place) = self.fields.iter().position(|(given, _)| given == name || *given == snake) {

@@ -10,6 +10,7 @@ mod annotation;
 mod asn1;
 mod certificate;
 mod chain;
+mod classic;
 mod demand;
 mod evidence;
 mod identity;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 pub use annotation::{AnnotationError, LocalBundle, certificates, log_entry, timestamp as timestamp_annotation};
 pub use asn1::Malformed;
+pub use classic::ClassicEvidence;
 pub use demand::{Accepted, Check, Demands, Finding};
 pub use evidence::{CertificateFacts, ChainFacts, Evidence, examine};
 pub use identity::{Identity, Pattern, PatternError, extension_name};
@@ -122,13 +124,17 @@ impl<'a> Claim<'a> {
     /// With `key`, the signature must be by that key: a certificate in the bundle never takes its place.
     ///
     /// # Errors
-    /// Fails where the bundle is signed by a certificate and a key is asked for, or the other way round, or where its
-    /// message is not given.
+    /// Fails where the bundle is signed by a certificate and a key is asked for, or the other way round, where its
+    /// message is not given, or where an entry's body is of no kind that is known: such a bundle is none, whether logs
+    /// are asked for or not.
     pub fn of_bundle(
         bundle: &'a Bundle,
         message: Option<Message<'a>>,
         key: Option<&'a PublicKey>,
     ) -> Result<Self, Finding> {
+        if let Some(error) = bundle.entries.iter().find_map(|entry| log::Body::parse(&entry.body).err()) {
+            return Err(Finding::new(Check::LogEntry, format!("a log entry cannot be read: {error}")));
+        }
         let (signed, signature, digest, key_id) = match &bundle.content {
             Content::Envelope(envelope) => {
                 let signed = Signed::Envelope {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::certificate::Certificate;
 use super::window::Window;
-use crate::key::{AnchorId, KeyAlgorithm, PublicKey};
+use crate::key::{AnchorId, KeyAlgorithm, KeyError, PublicKey};
 use crate::protojson::{FieldError, Json, Message, shown};
 
 /// The most bytes that a trusted root may have; the public one has 7 KiB.
@@ -268,8 +268,12 @@ fn read_authority(mut wire: Message) -> Result<Authority, FieldError> {
     }
     let read = |mut certificate: Message| {
         let der = certificate.needed_bytes("rawBytes")?;
-        Certificate::parse(&der)
+        let parsed = Certificate::parse(&der)
             .map_err(|error| certificate.fault("rawBytes", format!("is no certificate: {error}")))?;
+        // A key of a kind that is not supported may stand in a root, and proves nothing; a broken one may not.
+        if let Err(KeyError::Malformed(words)) = PublicKey::from_der(&parsed.spki) {
+            return Err(certificate.fault("rawBytes", format!("has a key that is malformed: {words}")));
+        }
         certificate.finish()?;
         Ok(der)
     };

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::digest::unhex;
 use crate::key::PublicKey;
+use crate::keyless::certificate::Certificate;
 use crate::protojson::{FieldError, Json, Message};
 
 const HASHES: [&str; 4] = ["HASH_ALGORITHM_UNSPECIFIED", "SHA2_256", "SHA2_384", "SHA2_512"];
@@ -16,8 +17,8 @@ pub(in crate::keyless) struct Body {
     pub(in crate::keyless) dialect: Dialect,
     pub(in crate::keyless) kind: String,
     pub(in crate::keyless) version: String,
-    /// The raw signature.
-    pub(in crate::keyless) signature: Bytes,
+    /// The raw signature; `None` where only the hash of the whole envelope has it in (`intoto 0.0.1`).
+    pub(in crate::keyless) signature: Option<Bytes>,
     pub(in crate::keyless) verifier: Verifier,
     /// Rekor v2's name of the kind of key.
     pub(in crate::keyless) key_details: Option<String>,
@@ -71,6 +72,7 @@ impl Body {
         let read = match (kind.as_str(), version.as_str()) {
             ("hashedrekord", "0.0.1") => hashedrekord_1(&mut spec)?,
             ("dsse", "0.0.1") => dsse_1(&mut spec)?,
+            ("intoto", "0.0.1") => intoto_1(&mut spec)?,
             ("intoto", "0.0.2") => intoto_2(&mut spec)?,
             ("hashedrekord", "0.0.2") => hashedrekord_v2(spec)?,
             ("dsse", "0.0.2") => dsse_v2(spec)?,
@@ -83,7 +85,7 @@ impl Body {
 }
 
 struct Read {
-    signature: Bytes,
+    signature: Option<Bytes>,
     verifier: Verifier,
     key_details: Option<String>,
     content: BodyContent,
@@ -95,9 +97,13 @@ fn hashedrekord_1(spec: &mut Message) -> Result<Read, FieldError> {
     let digest = hex_value(&mut hash, "value")?;
     let mut signature = spec.needed_message("signature")?;
     let mut key = signature.needed_message("publicKey")?;
+    let verifier = pem_verifier(&mut key, "content")?;
+    if let Verifier::Certificate(der) = &verifier {
+        Certificate::parse(der).map_err(|error| key.fault("content", format!("is no certificate: {error}")))?;
+    }
     Ok(Read {
-        signature: signature.needed_bytes("content")?,
-        verifier: pem_verifier(&mut key, "content")?,
+        signature: Some(signature.needed_bytes("content")?),
+        verifier,
         key_details: None,
         content: BodyContent::Message { algorithm, digest: digest.into() },
     })
@@ -108,8 +114,21 @@ fn dsse_1(spec: &mut Message) -> Result<Read, FieldError> {
     let payload_hash = sha256_value(spec, "payloadHash")?.ok_or_else(|| spec.fault("payloadHash", "is missing"))?;
     let mut signature = only(spec, "signatures")?;
     Ok(Read {
-        signature: signature.needed_bytes("signature")?,
+        signature: Some(signature.needed_bytes("signature")?),
         verifier: pem_verifier(&mut signature, "verifier")?,
+        key_details: None,
+        content: BodyContent::Envelope { payload_hash, envelope_hash },
+    })
+}
+
+fn intoto_1(spec: &mut Message) -> Result<Read, FieldError> {
+    let mut content = spec.needed_message("content")?;
+    let envelope_hash = sha256_value(&mut content, "hash")?;
+    let payload_hash =
+        sha256_value(&mut content, "payloadHash")?.ok_or_else(|| content.fault("payloadHash", "is missing"))?;
+    Ok(Read {
+        signature: None,
+        verifier: pem_verifier(spec, "publicKey")?,
         key_details: None,
         content: BodyContent::Envelope { payload_hash, envelope_hash },
     })
@@ -125,7 +144,7 @@ fn intoto_2(spec: &mut Message) -> Result<Read, FieldError> {
     let once = signature.needed_bytes("sig")?;
     let twice = STANDARD.decode(&once).map_err(|_| signature.fault("sig", "is not base64 of base64"))?;
     Ok(Read {
-        signature: twice.into(),
+        signature: Some(twice.into()),
         verifier: pem_verifier(&mut signature, "publicKey")?,
         key_details: None,
         content: BodyContent::Envelope { payload_hash, envelope_hash },
@@ -169,7 +188,7 @@ fn signed_v2(mut signature: Message, content: BodyContent) -> Result<Read, Field
         _ => return Err(verifier.fault("verifier", "is neither one key nor one certificate")),
     };
     verifier.finish()?;
-    Ok(Read { signature: raw, verifier: found, key_details: Some(key_details), content })
+    Ok(Read { signature: Some(raw), verifier: found, key_details: Some(key_details), content })
 }
 
 fn raw_bytes(wire: Option<Message>) -> Result<Option<Bytes>, FieldError> {

@@ -189,7 +189,7 @@ fn host(url: &str) -> Option<&str> {
 
 /// Checks that the entry is about this signature, by this signer, over this content.
 fn bind(body: &Body, claim: &Claim<'_>, hashes: &Hashes) -> Result<(), String> {
-    if body.signature != claim.signature {
+    if body.signature.as_ref().is_some_and(|signature| signature != claim.signature) {
         return Err("it is of another signature".to_owned());
     }
     let is_signer = match (&body.verifier, claim.signer.certificate()) {
@@ -216,7 +216,8 @@ fn bind(body: &Body, claim: &Claim<'_>, hashes: &Hashes) -> Result<(), String> {
         (BodyContent::Envelope { payload_hash, envelope_hash }, Signed::Envelope { payload, written, .. }) => {
             let is_written = match (envelope_hash, written) {
                 (Some(hash), Some(written)) => sha256(written) == *hash,
-                _ => true,
+                // Without the envelope as it was written, the entry itself must have the signature.
+                _ => body.signature.is_some(),
             };
             is_written && sha256(payload) == *payload_hash
         }
