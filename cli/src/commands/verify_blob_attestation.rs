@@ -89,10 +89,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
                 payload: &envelope.payload,
                 written: Some(&files.signature),
             };
-            if envelope.key_id.is_some() {
-                return Err(Error::new("signature", "the envelope names a key, which cosign never writes"));
-            }
-            let accepted = run.files(&files, signed, &envelope.signature, &root, &name)?;
+            let accepted = run.files(&files, signed, &envelope.signature, envelope.key_id.as_deref(), &root, &name)?;
             (envelope.clone(), accepted)
         }
     };
@@ -116,7 +113,10 @@ fn check_type(statement: &Statement, wanted: &str) -> Result<(), Error> {
     }
     Err(Error::new(
         "predicate-type",
-        format!("the attestation is of the type {found}, and {wanted} ({uri}) is asked for"),
+        format!(
+            "the attestation is of the type {found}, and {wanted}{} is asked for",
+            if uri == wanted { String::new() } else { format!(" ({uri})") }
+        ),
     )
     .hint(format!("--type {found} asks for this one")))
 }

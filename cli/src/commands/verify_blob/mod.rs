@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
             let root = trust::for_files(flags)?;
             let blob = Blob::read(&arguments.blob, hold)?;
             let signed = Signed::Message(blob.message());
-            let accepted = run.files(&files, signed, &files.signature, &root, &arguments.blob);
+            let accepted = run.files(&files, signed, &files.signature, None, &root, &arguments.blob);
             run.verified(&accepted.map_err(|error| too_long(&blob, error))?)
         }
     }
@@ -270,6 +270,7 @@ impl<'a> Run<'a> {
         files: &Files,
         signed: Signed<'_>,
         signature: &[u8],
+        key_id: Option<&str>,
         root: &TrustedRoot,
         name: &str,
     ) -> Result<Accepted, Error> {
@@ -285,7 +286,7 @@ impl<'a> Run<'a> {
             signed,
             signature,
             digest: GivenDigest::NotAsked,
-            key_id: None,
+            key_id,
             signer,
             entries: &files.entries,
             timestamps: &files.timestamps,

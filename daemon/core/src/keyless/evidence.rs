@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::certificate::Certificate;
 use super::chain::{CODE_SIGNING, paths};
 use super::demand::{Check, Finding};
+use super::key_id;
 use super::log::{self, Entry};
 use super::message::{Hashes, Message};
 use super::root::{Authority, TrustedRoot};
@@ -107,13 +108,6 @@ fn check_signature(
     hashes: &Hashes,
     leaf: &Option<Result<Certificate, super::Malformed>>,
 ) -> Result<SignedHash, Finding> {
-    if let Some(key_id) = claim.key_id {
-        let shown = crate::protojson::shown(key_id);
-        return Err(Finding::new(
-            Check::Signature,
-            format!("its envelope names a key ({shown:?}), which cosign never writes"),
-        ));
-    }
     match claim.digest {
         GivenDigest::NotAsked => {}
         GivenDigest::Given(None) => {
@@ -132,6 +126,10 @@ fn check_signature(
     };
     let key = key
         .ok_or_else(|| Finding::new(Check::Certificate, "the certificate's key is of a kind that is not supported"))?;
+    if let Some(key_id) = claim.key_id.filter(|key_id| !key_id::is_of(key_id, &key)) {
+        let shown = crate::protojson::shown(key_id);
+        return Err(Finding::new(Check::Signature, format!("its envelope names another key ({shown:?})")));
+    }
     let hash = match &claim.signed {
         Signed::Message(message) => message.check(claim.signature, &key),
         Signed::Envelope { payload_type, payload, .. } => {

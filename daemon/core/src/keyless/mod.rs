@@ -14,6 +14,7 @@ mod classic;
 mod demand;
 mod evidence;
 mod identity;
+mod key_id;
 mod log;
 mod message;
 mod root;
@@ -51,7 +52,7 @@ pub struct Claim<'a> {
     pub signature: &'a [u8],
     /// The digest that a bundle gives of its message; bundles without it are refused.
     pub digest: GivenDigest<'a>,
-    /// A DSSE signature's `keyid`, where it is not empty.
+    /// A DSSE signature's `keyid`, where it is not empty: it must be the key's own name.
     pub key_id: Option<&'a str>,
     /// Who it is said to be by.
     pub signer: Signer<'a>,

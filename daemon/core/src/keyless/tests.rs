@@ -11,6 +11,7 @@ use super::*;
 use crate::signature::dsse::Envelope;
 
 mod made;
+mod public;
 
 fn fixture(path: &str) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cosign/keyless");
