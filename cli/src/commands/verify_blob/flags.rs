@@ -26,9 +26,18 @@ pub(crate) struct Flags {
     /// Who issued --certificate: PEM, the root last; the root is trusted
     #[arg(long, alias = "cert-chain", value_name = "FILE")]
     pub(super) certificate_chain: Option<PathBuf>,
+    /// Roots that may have issued --certificate: PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_roots: Option<PathBuf>,
+    /// Authorities between them and --certificate: PEM
+    #[arg(long, value_name = "FILE", requires = "ca_roots")]
+    pub(super) ca_intermediates: Option<PathBuf>,
     /// The timestamp beside --signature, as cosign writes it
     #[arg(long, value_name = "FILE")]
     pub(super) rfc3161_timestamp: Option<PathBuf>,
+    /// The timestamp authority's chain, PEM; asks for a timestamp
+    #[arg(long, value_name = "FILE")]
+    pub(super) timestamp_certificate_chain: Option<PathBuf>,
     /// Who must have signed: an e-mail address, or a workflow's URI
     #[arg(long, aliases = ["cert-identity", "cert-email"], value_name = "IDENTITY")]
     certificate_identity: Option<String>,
@@ -96,6 +105,11 @@ struct Older {
 }
 
 impl Flags {
+    /// Says whether only a timestamp authority may tell the time.
+    pub(super) fn asks_for_timestamps(&self) -> bool {
+        self.use_signed_timestamps || self.timestamp_certificate_chain.is_some()
+    }
+
     /// Says what `--key` and the identity flags ask for: a key (`None`), or an identity.
     ///
     /// # Errors

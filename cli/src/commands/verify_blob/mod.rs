@@ -174,6 +174,8 @@ impl<'a> Run<'a> {
         let not_with_a_bundle = [
             ("--certificate", &flags.certificate),
             ("--certificate-chain", &flags.certificate_chain),
+            ("--ca-roots", &flags.ca_roots),
+            ("--timestamp-certificate-chain", &flags.timestamp_certificate_chain),
             ("--signature", &flags.signature),
             ("--rfc3161-timestamp", &flags.rfc3161_timestamp),
         ];
@@ -203,7 +205,11 @@ impl<'a> Run<'a> {
                 found
             }
         };
-        let entries = bundle.entry.into_iter().collect();
+        let entries = match bundle.entry {
+            Some(Ok(entry)) => vec![entry],
+            Some(Err(error)) if !self.flags.insecure_ignore_tlog => return Err(bad(error.to_string())),
+            Some(Err(_)) | None => Vec::new(),
+        };
         Ok(Files { signature: bundle.signature, leaf, entries, timestamps: self.timestamps()? })
     }
 
@@ -230,7 +236,7 @@ impl<'a> Run<'a> {
     }
 
     fn timestamps(&self) -> Result<Vec<Bytes>, Error> {
-        match (&self.flags.rfc3161_timestamp, self.flags.use_signed_timestamps) {
+        match (&self.flags.rfc3161_timestamp, self.flags.asks_for_timestamps()) {
             (None, false) => Ok(Vec::new()),
             (Some(path), true) => {
                 let bytes = read_bounded(path, MAX_SMALL_BYTES)?;
@@ -305,7 +311,7 @@ impl<'a> Run<'a> {
         };
         demands.logs = usize::from(!self.flags.insecure_ignore_tlog);
         demands.sct &= !self.flags.insecure_ignore_sct;
-        demands.signed_timestamps = self.flags.use_signed_timestamps;
+        demands.signed_timestamps = self.flags.asks_for_timestamps();
         demands.certificate_chain = self.flags.allow_certificate_chain;
         let accepted = evidence.meets(&demands).map_err(|finding| refused(name, &finding))?;
         // What is there and broken is told, though nothing that was asked for rests on it.

@@ -46,7 +46,7 @@ pub(crate) fn for_bundle(flags: &Flags) -> Result<TrustedRoot, Error> {
     }))
 }
 
-/// Reads whom to trust for a signature in single files: cosign's variables, and `--certificate-chain`.
+/// Reads whom to trust for a signature in single files: cosign's variables, and the flags that name certificates.
 pub(crate) fn for_files(flags: &Flags) -> Result<TrustedRoot, Error> {
     if let Some(path) = &flags.trusted_root {
         let words = format!("--trusted-root {} is for Sigstore bundles only, as with cosign", path.display());
@@ -54,10 +54,14 @@ pub(crate) fn for_files(flags: &Flags) -> Result<TrustedRoot, Error> {
             "{ISSUERS}, {LOG}, {CT_LOG} and {TIMESTAMPS} name the files for a signature in single files"
         )));
     }
-    let chain = flags.certificate_chain.as_deref().map(certificates).transpose()?;
     let mut issuers = from_variable(ISSUERS, certificates)?.unwrap_or_default();
-    issuers.extend(chain.unwrap_or_default());
-    let timestamps = from_variable(TIMESTAMPS, certificates)?.unwrap_or_default();
+    for path in [&flags.certificate_chain, &flags.ca_roots, &flags.ca_intermediates].into_iter().flatten() {
+        issuers.extend(certificates(path)?);
+    }
+    let timestamps = match &flags.timestamp_certificate_chain {
+        Some(path) => certificates(path)?,
+        None => from_variable(TIMESTAMPS, certificates)?.unwrap_or_default(),
+    };
     let logs = from_variable(LOG, key)?.into_iter().collect();
     let ct_logs = from_variable(CT_LOG, key)?.into_iter().collect();
     TrustedRoot::assemble(&issuers, &timestamps, logs, ct_logs)

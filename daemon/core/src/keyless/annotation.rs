@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::log::Body;
 use crate::digest::unhex;
-use crate::protojson::{self, FieldError, Json, Message};
+use crate::protojson::{FieldError, Json, Message};
 use crate::signature::bundle::{LogEntry, MAX_CHAIN};
 
 /// The most bytes that an annotation, or such a bundle, may have: a body, a certificate and a signature.
@@ -37,8 +37,8 @@ pub struct LocalBundle {
     pub signature: Bytes,
     /// The signer's certificate, for [`certificates`]; or a key, which is never believed.
     pub certificate: Option<Bytes>,
-    /// The entry of the log.
-    pub entry: Option<LogEntry>,
+    /// The entry of the log; one that cannot be read matters only where entries are asked for.
+    pub entry: Option<Result<LogEntry, AnnotationError>>,
 }
 
 impl LocalBundle {
@@ -55,9 +55,9 @@ impl LocalBundle {
     /// Fails where it has no signature, or a field is not as it must be.
     pub fn parse(bytes: &[u8]) -> Result<Self, AnnotationError> {
         let mut top = open(bytes)?;
-        let signature = top.needed_bytes("base64Signature")?;
+        let signature = standard_bytes(&mut top, "base64Signature")?;
         let certificate = top.text("cert")?.filter(|text| !text.is_empty()).map(|text| Bytes::from(text.into_bytes()));
-        let entry = top.message("rekorBundle")?.map(read_entry).transpose()?;
+        let entry = top.message("rekorBundle")?.map(|entry| read_entry(entry).map_err(AnnotationError::from));
         Ok(Self { signature, certificate, entry })
     }
 }
@@ -75,7 +75,7 @@ pub fn log_entry(bytes: &[u8]) -> Result<LogEntry, AnnotationError> {
 /// # Errors
 /// Fails where it holds none.
 pub fn timestamp(bytes: &[u8]) -> Result<Bytes, AnnotationError> {
-    Ok(open(bytes)?.needed_bytes("SignedRFC3161Timestamp")?)
+    Ok(standard_bytes(&mut open(bytes)?, "SignedRFC3161Timestamp")?)
 }
 
 /// Reads the annotations `dev.sigstore.cosign/certificate` and `chain`, and PEM files, in base64 or not: certificates, DER,
@@ -88,7 +88,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<Bytes>, AnnotationError> {
         return Err(AnnotationError::TooLong(text.len()));
     }
     // `cosign sign-blob --output-certificate` wrote the PEM in base64 once more.
-    let inner = str::from_utf8(text).ok().and_then(|text| protojson::base64(text.trim()));
+    let inner = str::from_utf8(text).ok().and_then(|text| standard(text.trim()));
     let blocks = pem::parse_many(inner.as_deref().unwrap_or(text)).map_err(|_| AnnotationError::NoCertificates)?;
     let are_certificates = blocks.iter().all(|block| block.tag() == "CERTIFICATE");
     if !are_certificates || !(1..=MAX_CHAIN).contains(&blocks.len()) {
@@ -102,15 +102,24 @@ fn open(bytes: &[u8]) -> Result<Message, AnnotationError> {
         return Err(AnnotationError::TooLong(bytes.len()));
     }
     let json = Json::parse(bytes).map_err(AnnotationError::NotJson)?;
-    Ok(Message::open(json, String::new())?)
+    Ok(Message::open_plain(json)?)
+}
+
+/// Takes bytes that must be there, in the one form of base64 that Go's encoding/json reads.
+fn standard_bytes(message: &mut Message, name: &str) -> Result<Bytes, FieldError> {
+    let text = message.text(name)?.filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| message.fault(name, "is missing"))?;
+    standard(&text).ok_or_else(|| message.fault(name, "is no base64"))
+}
+
+fn standard(text: &str) -> Option<Bytes> {
+    STANDARD.decode(text.replace(['\r', '\n'], "")).ok().map(Bytes::from)
 }
 
 fn read_entry(mut wire: Message) -> Result<LogEntry, FieldError> {
-    let promise = wire.needed_bytes("SignedEntryTimestamp")?;
+    let promise = standard_bytes(&mut wire, "SignedEntryTimestamp")?;
     let mut payload = wire.needed_message("Payload")?;
-    let body = payload.text("body")?.unwrap_or_default();
-    let body = STANDARD.decode(body).ok().filter(|body| !body.is_empty());
-    let body: Bytes = body.ok_or_else(|| payload.fault("body", "is missing, or no base64"))?.into();
+    let body = standard_bytes(&mut payload, "body")?;
     let integrated_time = Some(payload.number("integratedTime")?).filter(|time| *time != 0);
     let log_index = payload.number("logIndex")?;
     let log_id = payload.text("logID")?.and_then(|id| unhex(&id)).filter(|id| !id.is_empty());

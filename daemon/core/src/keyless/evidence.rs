@@ -76,12 +76,17 @@ pub struct ChainFacts {
 
 /// Examines a claim under a trusted root: pure arithmetic, without a clock.
 pub fn examine(claim: &Claim<'_>, root: &TrustedRoot) -> Evidence {
-    let hashes = match &claim.signed {
-        Signed::Message(message) => message.hashes(),
-        Signed::Envelope { payload_type, payload, .. } => Hashes::of(&dsse::pae(payload_type, payload)),
+    let encoded = match &claim.signed {
+        Signed::Message(_) => Vec::new(),
+        Signed::Envelope { payload_type, payload, .. } => dsse::pae(payload_type, payload),
     };
+    let message = match &claim.signed {
+        Signed::Message(message) => *message,
+        Signed::Envelope { .. } => Message::Bytes(&encoded),
+    };
+    let hashes = message.hashes();
     let leaf = claim.signer.certificate().map(Certificate::parse);
-    let signature = check_signature(claim, &hashes, &leaf);
+    let signature = check_signature(claim, &message, &hashes, &leaf);
     let leaf = leaf.and_then(Result::ok);
     let validity = leaf.as_ref().map(|leaf| leaf.validity);
     let entries = claim.entries.iter().map(|entry| log::examine(entry, claim, &hashes, validity, root)).collect();
@@ -105,6 +110,7 @@ pub fn examine(claim: &Claim<'_>, root: &TrustedRoot) -> Evidence {
 
 fn check_signature(
     claim: &Claim<'_>,
+    message: &Message<'_>,
     hashes: &Hashes,
     leaf: &Option<Result<Certificate, super::Malformed>>,
 ) -> Result<SignedHash, Finding> {
@@ -130,13 +136,7 @@ fn check_signature(
         let shown = crate::protojson::shown(key_id);
         return Err(Finding::new(Check::Signature, format!("its envelope names another key ({shown:?})")));
     }
-    let hash = match &claim.signed {
-        Signed::Message(message) => message.check(claim.signature, &key),
-        Signed::Envelope { payload_type, payload, .. } => {
-            Message::Bytes(&dsse::pae(payload_type, payload)).check(claim.signature, &key)
-        }
-    };
-    hash.ok_or_else(|| {
+    message.check(claim.signature, &key).ok_or_else(|| {
         Finding::new(Check::Signature, "it does not verify: it is by another key, or over something else")
     })
 }

@@ -315,7 +315,7 @@ fn a_classic_signature_is_checked_by_its_annotations() {
     let certificate = certificates(&local.certificate.expect("a certificate")).expect("PEM").remove(0);
     let hello = fixture("blobs/hello.txt");
     let stamp = timestamp_annotation(&fixture("bundles/legacy-blob.tsr")).expect("a timestamp");
-    let (entries, timestamps) = (vec![local.entry.expect("an entry")], vec![stamp]);
+    let (entries, timestamps) = (vec![local.entry.expect("an entry").expect("a good one")], vec![stamp]);
     let claim = Claim {
         signed: Signed::Message(Message::Bytes(&hello)),
         signature: &local.signature,
