@@ -17,8 +17,17 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub(crate) struct Blob {
     hashes: Hashes,
     held: Option<Vec<u8>>,
+    limit: Limit,
+}
+
+/// What cannot be checked of a file, for want of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    None,
     /// It is longer than what is held.
-    pub(super) is_too_long_to_hold: bool,
+    TooLongToHold,
+    /// Only its SHA-256 is known.
+    DigestOnly,
 }
 
 impl Blob {
@@ -36,7 +45,7 @@ impl Blob {
             Err(error) => {
                 let digest = name.to_ascii_lowercase().parse::<Digest>().ok();
                 return match digest.and_then(|digest| Hashes::of_digest(&digest)) {
-                    Some(hashes) => Ok(Self { hashes, held: None, is_too_long_to_hold: false }),
+                    Some(hashes) => Ok(Self { hashes, held: None, limit: Limit::DigestOnly }),
                     None => Err(Error::file(name, &error)
                         .hint("the signed file is asked for: a path, `-` for stdin, or its digest, sha256:HEX")),
                 };
@@ -67,7 +76,21 @@ impl Blob {
             }
         }
         let held = (hold && !is_too_long).then(|| held.into_inner());
-        Ok(Self { hashes: hasher.finish(), held, is_too_long_to_hold: is_too_long })
+        let limit = if is_too_long { Limit::TooLongToHold } else { Limit::None };
+        Ok(Self { hashes: hasher.finish(), held, limit })
+    }
+
+    /// Returns why a good signature may not verify all the same.
+    pub(super) fn limit_in_words(&self) -> Option<&'static str> {
+        match self.limit {
+            Limit::None => None,
+            Limit::TooLongToHold => Some(
+                "pure Ed25519 signs the file itself, and a file of more than 128 MiB is not held in memory; Ed25519ph signs its hash",
+            ),
+            Limit::DigestOnly => {
+                Some("by its sha256 only what was signed by SHA-256 can be checked; other signatures need the file")
+            }
+        }
     }
 
     /// Returns what a signature is held against.

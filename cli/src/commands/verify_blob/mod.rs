@@ -76,17 +76,16 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
             let blob = Blob::read(&arguments.blob, hold)?;
             let signed = Signed::Message(blob.message());
             let accepted = run.files(&files, signed, &files.signature, None, &root, &arguments.blob);
-            run.verified(&accepted.map_err(|error| too_long(&blob, error))?)
+            run.verified(&accepted.map_err(|error| limited(&blob, error))?)
         }
     }
 }
 
-/// Adds why a pure Ed25519 signature over a very long file cannot be checked.
-fn too_long(blob: &Blob, error: Error) -> Error {
-    if blob.is_too_long_to_hold {
-        error.hint("pure Ed25519 signs the file itself, and a file of more than 128 MiB is not held in memory; Ed25519ph signs its hash")
-    } else {
-        error
+/// Adds why a good signature may not verify, where there is such a reason.
+fn limited(blob: &Blob, error: Error) -> Error {
+    match blob.limit_in_words().filter(|_| matches!(error.reason(), "signature" | "artifact")) {
+        Some(words) => error.hint(words),
+        None => error,
     }
 }
 
@@ -265,7 +264,7 @@ impl<'a> Run<'a> {
         let claim = claim.map_err(|finding| refused(name, &finding))?;
         let accepted = self.hold(&examine(&claim, root), name);
         match blob {
-            Some(blob) => accepted.map_err(|error| too_long(blob, error)),
+            Some(blob) => accepted.map_err(|error| limited(blob, error)),
             None => accepted,
         }
     }
