@@ -96,10 +96,12 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> Exit {
     }
 }
 
-/// Says whether a command line that does not parse was meant for `verify`.
+/// Says whether a command line that does not parse was meant for `verify`, or for one of its kind.
 fn asks_for_verify(arguments: &[OsString]) -> bool {
     let parsed = Arguments::command().ignore_errors(true).try_get_matches_from(arguments);
-    parsed.is_ok_and(|matches| matches.subcommand_name() == Some("verify"))
+    parsed.is_ok_and(|matches| {
+        matches!(matches.subcommand_name(), Some("verify" | "verify-blob" | "verify-blob-attestation"))
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod hostile_registry;
 mod journal_grow;
 mod journal_prune;
 mod judge_sample;
+mod keyless_blobs;
 mod kill;
 mod login;
 mod many;

@@ -22,6 +22,8 @@ mod tag;
 mod tree;
 mod trust;
 mod verify;
+mod verify_blob;
+mod verify_blob_attestation;
 mod watch;
 
 use std::fs::File;
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Explain(explain::Arguments),
     Verify(verify::Arguments),
+    VerifyBlob(Box<verify_blob::Arguments>),
+    VerifyBlobAttestation(Box<verify_blob_attestation::Arguments>),
     Watch(watch::Arguments),
     Log(log::Arguments),
     Trust(trust::Arguments),
@@ -66,7 +70,7 @@ pub(crate) enum Command {
 impl Command {
     /// Says whether it has cosign's exit codes.
     pub(crate) fn is_verify(&self) -> bool {
-        matches!(self, Self::Verify(_))
+        matches!(self, Self::Verify(_) | Self::VerifyBlob(_) | Self::VerifyBlobAttestation(_))
     }
 
     /// Runs it.
@@ -87,6 +91,8 @@ impl Command {
             Self::Status(arguments) => status::run(arguments, output).await,
             Self::Explain(arguments) => explain::run(arguments, output).await,
             Self::Verify(arguments) => verify::run(arguments, output).await,
+            Self::VerifyBlob(arguments) => verify_blob::run(&arguments, output),
+            Self::VerifyBlobAttestation(arguments) => verify_blob_attestation::run(&arguments, output),
             Self::Watch(arguments) => watch::run(arguments, output).await,
             Self::Log(arguments) => log::run(arguments, output).await,
             Self::Trust(arguments) => trust::run(arguments, output).await,

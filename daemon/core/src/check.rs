@@ -117,7 +117,7 @@ fn check_ed25519(message: &[u8], signature: &[u8], key: &VerifyingKey) -> Option
 
 /// Returns an ECDSA signature in DER: as it is, or, where it is none and has the length of one, from
 /// IEEE P1363's `r || s`, which hardware and browsers write and sigstore accepts.
-fn to_der(signature: &[u8], field: usize) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn to_der(signature: &[u8], field: usize) -> Option<Cow<'_, [u8]>> {
     if is_ecdsa_der(signature) {
         return Some(Cow::Borrowed(signature));
     }

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod glob;
 pub mod judge;
 pub mod key;
+pub mod keyless;
 pub mod manifest;
 pub mod policy;
 pub mod protojson;

@@ -143,13 +143,32 @@ impl<'de> Visitor<'de> for AnyJson {
 pub(crate) struct Message {
     path: String,
     fields: Vec<(String, Json)>,
+    names: Names,
+}
+
+/// How fields may be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// In lowerCamelCase or in snake_case: protobuf's JSON.
+    Either,
+    /// As they are asked for: other JSON.
+    One,
 }
 
 impl Message {
     /// Opens the message at `path`; the top's path is empty.
     pub(crate) fn open(json: Json, path: String) -> Result<Self, FieldError> {
+        Self::open_as(json, path, Names::Either)
+    }
+
+    /// Opens a document whose fields have one name only.
+    pub(crate) fn open_plain(json: Json) -> Result<Self, FieldError> {
+        Self::open_as(json, String::new(), Names::One)
+    }
+
+    fn open_as(json: Json, path: String, names: Names) -> Result<Self, FieldError> {
         match json {
-            Json::Object(fields) => Ok(Self { path, fields }),
+            Json::Object(fields) => Ok(Self { path, fields, names }),
             other => Err(fault(path, format!("is {}, not an object", other.kind()))),
         }
     }
@@ -159,11 +178,20 @@ impl Message {
         fault(join(&self.path, name), words.into())
     }
 
+    /// Takes text whose field is called so in the .proto file too, and has no second name; absent is `None`.
+    pub(crate) fn text_of_one_name(&mut self, name: &str) -> Result<Option<String>, FieldError> {
+        match self.fields.iter().any(|(given, _)| given == name) {
+            true => self.text(name),
+            false => Ok(None),
+        }
+    }
+
     /// Takes a field by its lowerCamelCase name, which may be written in snake_case too; `null` is absent.
-    pub(crate) fn take(&mut self, name: &str) -> Result<Option<Json>, FieldError> {
+    fn take(&mut self, name: &str) -> Result<Option<Json>, FieldError> {
         let snake = snake_case(name);
         let mut found = None;
-        while let Some(place) = self.fields.iter().position(|(given, _)| given == name || *given == snake) {
+        let is_it = |given: &String| given == name || self.names == Names::Either && *given == snake;
+        while let Some(place) = self.fields.iter().position(|(given, _)| is_it(given)) {
             if found.replace(self.fields.remove(place).1).is_some() {
                 return Err(self.fault(name, "is there twice"));
             }
@@ -173,8 +201,8 @@ impl Message {
 
     /// Takes a message; absent is `None`.
     pub(crate) fn message(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
-        let path = join(&self.path, name);
-        self.take(name)?.map(|json| Self::open(json, path)).transpose()
+        let (path, names) = (join(&self.path, name), self.names);
+        self.take(name)?.map(|json| Self::open_as(json, path, names)).transpose()
     }
 
     /// Takes a message that must be there.
@@ -184,9 +212,9 @@ impl Message {
 
     /// Takes a list of messages, at most `limit`; absent is empty.
     pub(crate) fn messages(&mut self, name: &str, limit: usize) -> Result<Vec<Self>, FieldError> {
-        let path = join(&self.path, name);
+        let (path, names) = (join(&self.path, name), self.names);
         let items = self.list(name, limit)?;
-        let open = |(place, json)| Self::open(json, format!("{path}[{place}]"));
+        let open = |(place, json)| Self::open_as(json, format!("{path}[{place}]"), names);
         items.into_iter().enumerate().map(open).collect()
     }
 

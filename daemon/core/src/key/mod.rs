@@ -165,6 +165,17 @@ impl PublicKey {
         Ok(Self(Arc::new(parsed)))
     }
 
+    /// Reads a SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// Fails for keys that [`PublicKey::from_pem`] refuses too.
+    pub fn from_der(bytes: &[u8]) -> Result<Self, KeyError> {
+        if bytes.len() > MAX_KEY_BYTES {
+            return Err(KeyError::TooLong(bytes.len()));
+        }
+        Ok(Self(Arc::new(spki::parse_pkix(bytes)?)))
+    }
+
     /// Returns the id.
     pub fn id(&self) -> AnchorId {
         self.0.id

@@ -267,7 +267,7 @@ fn message_content(mut message: Message) -> Result<Content, FieldError> {
 
 fn read_envelope(mut envelope: Message) -> Result<Envelope, FieldError> {
     let payload = envelope.bytes("payload")?.unwrap_or_default();
-    let payload_type = envelope.text("payloadType")?.unwrap_or_default();
+    let payload_type = envelope.text_of_one_name("payloadType")?.unwrap_or_default();
     let mut signatures = envelope.messages("signatures", MAX_ENTRIES)?;
     let count = signatures.len();
     let (1, Some(mut signature)) = (count, signatures.pop()) else {

@@ -1,0 +1,120 @@
+//! Every `verify-blob` and `verify-blob-attestation` that cosign was tried with, with `larder` in its place.
+//!
+//! cosign 3's exit code is the measure. Where Larder's is another on purpose, the case stands in [`DIFFERENCES`], and in
+//! docs/keyless.md.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harness::Home;
+use harness::binaries::workspace;
+use serde_json::Value;
+
+/// Cases whose answer is another than cosign 3's: the case, Larder's exit code, and why.
+const DIFFERENCES: [(&str, i32, &str); 11] = [
+    ("root/future-rekor/blob-rekor2_tsa", 1, LOG_WINDOW),
+    ("attest/attest-rekor1_tsa/as-signature", 1, NOT_A_SIGNATURE),
+    ("attest/attest-rekor2_tsa/as-signature", 1, NOT_A_SIGNATURE),
+    ("attest/attest-actions/as-signature", 1, NOT_A_SIGNATURE),
+    ("attest/attest-v2made-rekor1_tsa/as-signature", 1, NOT_A_SIGNATURE),
+    ("attest/attest-v2made-rekor2-dsse", 0, DSSE_IN_REKOR_2),
+    ("attest/attest-v2made-rekor2-dsse/stamps", 0, DSSE_IN_REKOR_2),
+    ("attest/attest-v2made-rekor2-dsse/no-tlog-stamps", 0, DSSE_IN_REKOR_2),
+    ("attest/attest-v2made-rekor2-dsse/type-url", 0, DSSE_IN_REKOR_2),
+    ("attest/attest-v2made-rekor2-dsse/no-claims-other-file", 0, DSSE_IN_REKOR_2),
+    ("attest/attest-v2made-rekor2-dsse/digest", 0, DSSE_IN_REKOR_2),
+];
+const LOG_WINDOW: &str = "a log counts only while its key is valid, in Rekor v2 too";
+const NOT_A_SIGNATURE: &str = "an attestation is not a signature";
+const DSSE_IN_REKOR_2: &str = "what cosign 2 logged in Rekor v2 is a good signature";
+/// How many runs there are at a time.
+const WORKERS: usize = 4;
+
+fn fixtures() -> PathBuf {
+    harness::fixtures::cosign().join("keyless")
+}
+
+fn cases() -> Vec<Value> {
+    let text = fs::read(fixtures().join("expected.json")).expect("expected.json");
+    let mut expected: Value = serde_json::from_slice(&text).expect("JSON");
+    let cases = expected["cases"].take().as_array().cloned().expect("a list of cases");
+    cases
+        .into_iter()
+        .filter(|case| case["argv"][0].as_str().is_some_and(|verb| verb.starts_with("verify-blob")))
+        .collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("text").replace("{fx}", fixtures().to_str().expect("UTF-8"))
+}
+
+/// Runs a case; returns what is wrong with the answer.
+fn run(home: &Home, case: &Value) -> Option<String> {
+    let name = case["name"].as_str().expect("a name");
+    let arguments: Vec<String> = case["argv"].as_array().expect("arguments").iter().map(text).collect();
+    let mut invocation = home.invoke(&arguments);
+    for (variable, value) in case["env"].as_object().into_iter().flatten() {
+        invocation = invocation.env(variable, text(value));
+    }
+    let output = invocation.run();
+    let cosign = case["cosign3"]["exit"].as_i64().expect("cosign's exit code") as i32;
+    let difference = DIFFERENCES.iter().find(|(case, ..)| *case == name);
+    let expected = difference.map_or(cosign, |(_, code, _)| *code);
+    let is_said = output.stderr.contains("Verified OK") == (expected == 0);
+    let is_clear = expected == 0 || output.stderr.contains("error: ");
+    let is_right = output.code == expected && is_said && is_clear;
+    (!is_right).then(|| format!("{name}: {} in place of {expected} (cosign {cosign})\n{}", output.code, output.stderr))
+}
+
+#[test]
+fn every_case_of_cosigns_comes_out_as_it_is_true() {
+    let (home, cases, next) = (Home::new(), cases(), AtomicUsize::new(0));
+    assert_eq!(cases.len(), 413);
+    let worker = || {
+        let mut wrong = Vec::new();
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            wrong.extend(run(&home, case));
+        }
+        wrong
+    };
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+    });
+    assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_difference_is_one_and_is_documented() {
+    let manual = fs::read_to_string(workspace().join("docs/keyless.md")).expect("docs/keyless.md");
+    let cases = cases();
+    let mut names = BTreeSet::new();
+    for (name, code, why) in DIFFERENCES {
+        let case = cases.iter().find(|case| case["name"] == name).unwrap_or_else(|| panic!("no case {name}"));
+        assert_ne!(case["cosign3"]["exit"], code, "{name} is no difference");
+        assert!(manual.contains(&format!("`{name}`")), "docs/keyless.md does not tell of {name}: {why}");
+        assert!(names.insert(name), "{name} is there twice");
+    }
+}
+
+#[test]
+fn no_daemon_is_started_and_nothing_is_kept() {
+    let home = Home::new();
+    let fixture = |name: &str| fixtures().join(name).to_str().expect("UTF-8").to_owned();
+    let arguments = [
+        "verify-blob".to_owned(),
+        "--bundle".to_owned(),
+        fixture("bundles/blob-rekor1_tsa.json"),
+        "--trusted-root".to_owned(),
+        fixture("roots/good.json"),
+        "--certificate-identity=alice@example.com".to_owned(),
+        "--certificate-oidc-issuer=http://127.0.0.1:8400".to_owned(),
+        fixture("blobs/hello.txt"),
+    ];
+    let output = home.invoke(&arguments).run().exits(0);
+    assert!(output.stdout.is_empty(), "no data: {}", output.stdout);
+    assert!(!output.stderr.contains("started larderd"), "{}", output.stderr);
+    assert!(!home.path().join("journal").exists(), "a home was made");
+}
