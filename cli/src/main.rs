@@ -100,7 +100,10 @@ fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> Exit {
 fn asks_for_verify(arguments: &[OsString]) -> bool {
     let parsed = Arguments::command().ignore_errors(true).try_get_matches_from(arguments);
     parsed.is_ok_and(|matches| {
-        matches!(matches.subcommand_name(), Some("verify" | "verify-blob" | "verify-blob-attestation"))
+        matches!(
+            matches.subcommand_name(),
+            Some("verify" | "verify-attestation" | "verify-blob" | "verify-blob-attestation")
+        )
     })
 }
 
@@ -130,7 +133,7 @@ mod tests {
         assert_eq!(usage(&["larder"]), Exit::Usage);
         assert_eq!(usage(&["larder", "verify"]), Exit::Error);
         assert_eq!(usage(&["larder", "verify", "--no-such-flag", "x"]), Exit::Error);
-        assert_eq!(usage(&["larder", "--output", "json", "verify", "x", "y"]), Exit::Error);
+        assert_eq!(usage(&["larder", "--output", "json", "verify", "x", "--key"]), Exit::Error);
         assert_eq!(usage(&["larder", "pull", "--frobnicate", "verify"]), Exit::Usage);
         assert_eq!(usage(&["larder", "verify", "x", "--output", "json"]), Exit::Done);
     }

@@ -365,7 +365,35 @@ fn verify() {
     session.larder(&["verify", &session.reference("none")], 11);
     session.world.upstream("2.0", &[&Signer::new("stranger")]);
     session.larder(&["verify", &session.reference("2.0")], 12);
+    session.larder(&["verify", "-a", "env=prod", &session.reference("1.0")], 1);
+    session.larder(&["verify", "--key", "/nowhere.pub", &session.reference("1.0")], 1);
     session.matches("verify");
+}
+
+#[test]
+fn verify_attestation() {
+    let mut session = Session::start();
+    let keys = harness::fixtures::cosign().join("keys");
+    for name in ["p256.pub", "other.pub"] {
+        session.world.home.write_beside(name, fs::read(keys.join(name)).expect("a key"));
+    }
+    harness::fixtures::Layout::open("single").load_into(&session.world.registry, "single");
+    let attested = session.world.registry.reference("single", "1.1.0");
+    let unsigned = session.world.registry.reference("single", "2.0.0");
+    session.usage(&["verify-attestation"], &["--no-such-flag"]);
+    let output = session.world.home.larder(["verify-attestation", "--key", "p256.pub", &attested]).exits(0);
+    let sbom = ["verify-attestation", "--key", "p256.pub", "--type", "cyclonedx", &attested, "--output", "json"];
+    // An SBOM is long, and so is its line.
+    let mut long = session.world.home.larder(sbom);
+    long.stdout = format!("{}…\n", long.stdout.chars().take(60).collect::<String>());
+    session.note(&["verify-attestation", "--key", "p256.pub", &attested], output, 0);
+    session.note(&sbom, long, 0);
+    session.larder(&["verify-attestation", "--key", "other.pub", &attested], 12);
+    session.larder(&["verify-attestation", "--key", "p256.pub", "--type", "vuln", &attested], 12);
+    session.larder(&["verify-attestation", "--key", "p256.pub", &unsigned], 10);
+    session.larder(&["verify-attestation", &attested], 1);
+    session.larder(&["verify-attestation", "--key", "none.pub", &attested], 1);
+    session.matches("verify-attestation");
 }
 
 /// Whom these fixtures' signer is, and whom to trust for it.

@@ -45,7 +45,12 @@ impl Layout {
     /// Opens a repository's layout.
     #[track_caller]
     pub fn open(repository: &str) -> Self {
-        let folder = cosign().join("layouts").join(repository);
+        Self::at(cosign().join("layouts").join(repository))
+    }
+
+    /// Opens the layout in a folder.
+    #[track_caller]
+    pub fn at(folder: PathBuf) -> Self {
         let path = folder.join("index.json");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut index: Value = serde_json::from_str(&text).expect("index.json");

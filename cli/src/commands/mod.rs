@@ -22,6 +22,7 @@ mod tag;
 mod tree;
 mod trust;
 mod verify;
+mod verify_attestation;
 mod verify_blob;
 mod verify_blob_attestation;
 mod watch;
@@ -50,7 +51,8 @@ pub(crate) enum Command {
     Rm(rm::Arguments),
     Status(status::Arguments),
     Explain(explain::Arguments),
-    Verify(verify::Arguments),
+    Verify(Box<verify::Arguments>),
+    VerifyAttestation(Box<verify_attestation::Arguments>),
     VerifyBlob(Box<verify_blob::Arguments>),
     VerifyBlobAttestation(Box<verify_blob_attestation::Arguments>),
     Watch(watch::Arguments),
@@ -70,7 +72,10 @@ pub(crate) enum Command {
 impl Command {
     /// Says whether it has cosign's exit codes.
     pub(crate) fn is_verify(&self) -> bool {
-        matches!(self, Self::Verify(_) | Self::VerifyBlob(_) | Self::VerifyBlobAttestation(_))
+        matches!(
+            self,
+            Self::Verify(_) | Self::VerifyAttestation(_) | Self::VerifyBlob(_) | Self::VerifyBlobAttestation(_)
+        )
     }
 
     /// Runs it.
@@ -90,7 +95,8 @@ impl Command {
             Self::Rm(arguments) => rm::run(arguments, output).await,
             Self::Status(arguments) => status::run(arguments, output).await,
             Self::Explain(arguments) => explain::run(arguments, output).await,
-            Self::Verify(arguments) => verify::run(arguments, output).await,
+            Self::Verify(arguments) => verify::run(*arguments, output).await,
+            Self::VerifyAttestation(arguments) => verify_attestation::run(*arguments, output).await,
             Self::VerifyBlob(arguments) => verify_blob::run(&arguments, output),
             Self::VerifyBlobAttestation(arguments) => verify_blob_attestation::run(&arguments, output),
             Self::Watch(arguments) => watch::run(arguments, output).await,

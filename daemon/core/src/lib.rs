@@ -7,6 +7,7 @@
 //! [`judge`](judge::judge) turns facts and trust into a [`Verdict`](verdict::Verdict).
 
 pub mod artifact;
+pub mod asked;
 pub mod check;
 pub mod descriptor;
 pub mod digest;

@@ -139,6 +139,10 @@ pub enum Code {
     PolicyFailed,
     /// A policy names a key file that is not there.
     KeyMissing,
+    /// A policy names a trusted root that is not there, or asks for identities and there is no root.
+    RootMissing,
+    /// A certificate's holder signed it, and a check that a policy asks for fails.
+    IdentityRefused,
     /// Something that this version does not evaluate: a field, or a format of signatures.
     Unsupported,
     /// A policy names a key whose own `for` leaves this repository out.
@@ -167,7 +171,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of docs/reasons.md.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::SignedBy,
         Self::StaticPass,
         Self::ViaIndex,
@@ -185,6 +189,8 @@ impl Code {
         Self::NoPolicy,
         Self::PolicyFailed,
         Self::KeyMissing,
+        Self::RootMissing,
+        Self::IdentityRefused,
         Self::Unsupported,
         Self::KeyNotForRepository,
         Self::OtherKey,
@@ -219,6 +225,8 @@ impl Code {
             Self::NoPolicy => "no-policy",
             Self::PolicyFailed => "policy-failed",
             Self::KeyMissing => "key-missing",
+            Self::RootMissing => "root-missing",
+            Self::IdentityRefused => "identity-refused",
             Self::Unsupported => "unsupported",
             Self::KeyNotForRepository => "key-not-for-repository",
             Self::OtherKey => "other-key",

@@ -4,6 +4,7 @@
 //! `roles`); out go messages, or a `google.rpc.Status` with a stable reason. Nothing is decided here.
 
 mod artifacts;
+mod asked;
 mod calls;
 mod connections;
 mod content;

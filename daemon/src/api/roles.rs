@@ -59,6 +59,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Verification/Query", ASK),
     ("/larder.v1.Verification/Summarize", ASK),
     ("/larder.v1.Verification/Verify", CHANGE),
+    ("/larder.v1.Verification/VerifySignatures", CHANGE),
     ("/larder.v1.Verification/Watch", ASK),
 ];
 

@@ -104,6 +104,10 @@ fn policy(listed: &Listed, name: &str, policy: &Policy) -> v1::Policy {
                 let what = match &authority.kind {
                     AuthorityKind::KeyFile { name, .. } => format!("key {name}"),
                     AuthorityKind::KeyData { key, .. } => format!("key {}", key.id()),
+                    AuthorityKind::Keyless(keyless) => match keyless.identities.len() {
+                        1 => "1 identity".to_owned(),
+                        count => format!("{count} identities"),
+                    },
                     AuthorityKind::StaticPass => "static pass".to_owned(),
                     AuthorityKind::StaticFail { .. } => "static fail".to_owned(),
                     AuthorityKind::Other => "not evaluated".to_owned(),

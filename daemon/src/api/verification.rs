@@ -10,11 +10,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::convert;
 use super::status::ApiError;
+use super::{asked, convert};
 use crate::ops::status::{Process, status};
+use crate::ops::verify_asked::Of;
 use crate::ops::watch::{From as WatchFrom, watch};
-use crate::ops::{Ctx, history, query, trust_edit, verify};
+use crate::ops::{Ctx, history, query, trust_edit, verify, verify_asked};
 
 /// The most references of one query.
 const MAX_REFERENCES: usize = 1000;
@@ -110,6 +111,18 @@ impl Verification for Service {
             checks: verified.checks,
             looked_at: verified.looked_at,
         }))
+    }
+
+    async fn verify_signatures(
+        &self,
+        request: Request<v1::VerifySignaturesRequest>,
+    ) -> Result<Response<v1::VerifySignaturesResponse>, Status> {
+        let request = request.into_inner();
+        let question = request.reference.parse().map_err(ApiError::from)?;
+        let asked = asked::asked(&request, self.ctx.clock.now())?;
+        let of = if request.attached_sbom { Of::AttachedSbom } else { Of::Image };
+        let answered = verify_asked::verify(&self.ctx, &question, of, asked).await.map_err(ApiError::from)?;
+        Ok(Response::new(asked::answer(answered, !request.annotations.is_empty())))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

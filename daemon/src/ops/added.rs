@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use larder_core::check::Checker;
 use larder_core::facts::{MAX_SIGNATURES, SignatureRow};
 use larder_core::manifest::{Manifest, is_manifest};
 use larder_core::signature::FoundSignature;
@@ -10,7 +9,7 @@ use larder_core::signature::found;
 use larder_core::{Digest, Repository};
 
 use super::Ctx;
-use super::checks::{anchors_of, read_layer};
+use super::checks::{CheckResult, anchors_of, check_one, read_layer};
 use crate::store::StoreError;
 use crate::store::record::{AttachedTo, ManifestAdded, SubjectRole, Successor};
 
@@ -95,11 +94,9 @@ async fn counted(
     Ok((rows, junk))
 }
 
-/// Says whether a signature is valid under a known key.
+/// Says whether a signature is valid under a known key, or by a certificate of an authority that is known.
 async fn is_valid(ctx: &Ctx, found: FoundSignature) -> Result<bool, StoreError> {
-    let keys = anchors_of(&ctx.view());
-    let checked = tokio::task::spawn_blocking(move || {
-        Checker::of(&found).is_some_and(|checker| keys.iter().any(|key| checker.check(key).is_some()))
-    });
-    checked.await.map_err(|_| StoreError::Stopping)
+    let anchors = anchors_of(&ctx.view());
+    let check = move || check_one(&found, &anchors).iter().any(CheckResult::is_valid);
+    ctx.checks.run(check).await.ok_or(StoreError::Stopping)
 }

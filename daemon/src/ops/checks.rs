@@ -1,13 +1,15 @@
-//! Computes the checks that are missing: every signature against every key, once.
+//! Computes the checks that are missing: every signature against every key and root, once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use larder_core::Digest;
 use larder_core::check::{Checker, SignedHash};
-use larder_core::facts::SignatureRow;
-use larder_core::key::{AnchorId, PublicKey};
-use larder_core::policy::{TrustSet, TrustView};
+use larder_core::facts::{Facts, SignatureRow};
+use larder_core::key::AnchorId;
+use larder_core::keyless::{Evidence, examine_found};
+use larder_core::policy::{CheckAnchor, TrustView};
 use larder_core::signature::found::{self, SignatureLayer};
 use larder_core::signature::{FoundSignature, SignatureId};
 
@@ -25,50 +27,45 @@ const SLICE_BYTES: usize = 4 << 20;
 /// How many manifests are read at once, so that the pool has something to do while another is read.
 const READING: usize = 8;
 
-/// Returns every key of the sets that a view judges under.
-pub fn anchors_of(view: &TrustView) -> Vec<PublicKey> {
-    let sets: Vec<&TrustSet> = match view {
-        TrustView::Starting => Vec::new(),
-        TrustView::Settled(set) | TrustView::Missing { settled: set } => vec![set],
-        TrustView::Disturbed { settled, readable } => vec![settled, readable],
-    };
-    let mut keys: BTreeMap<AnchorId, PublicKey> = BTreeMap::new();
-    for key in sets.into_iter().flat_map(TrustSet::anchors) {
-        keys.entry(key.id()).or_insert(key);
+/// Returns everything that the sets check signatures against that a view judges under.
+pub fn anchors_of(view: &TrustView) -> Vec<CheckAnchor> {
+    let mut anchors: BTreeMap<AnchorId, CheckAnchor> = BTreeMap::new();
+    for anchor in view.sets().flat_map(|set| set.check_anchors()) {
+        anchors.entry(anchor.id()).or_insert(anchor);
     }
-    keys.into_values().collect()
+    anchors.into_values().collect()
 }
 
 /// Computes what is missing for signatures at or over these digests, under the keys in force.
 pub async fn compute_for(ctx: &Ctx, digests: &BTreeSet<Digest>) {
-    let keys = anchors_of(&ctx.view());
-    let ids: Vec<AnchorId> = keys.iter().map(PublicKey::id).collect();
+    let anchors = anchors_of(&ctx.view());
+    let ids: Vec<AnchorId> = anchors.iter().map(CheckAnchor::id).collect();
     let missing: BTreeSet<(SignatureId, AnchorId)> = {
         let facts = ctx.store.facts();
         digests.iter().flat_map(|digest| facts.missing_checks(&ids, Some(*digest))).collect()
     };
-    compute(ctx, &keys, missing).await;
+    compute(ctx, &anchors, missing).await;
 }
 
-/// Computes everything that is missing for these keys.
-pub async fn compute_all(ctx: &Ctx, keys: &[PublicKey]) {
-    let ids: Vec<AnchorId> = keys.iter().map(PublicKey::id).collect();
+/// Computes everything that is missing for these anchors.
+pub async fn compute_all(ctx: &Ctx, anchors: &[CheckAnchor]) {
+    let ids: Vec<AnchorId> = anchors.iter().map(CheckAnchor::id).collect();
     let missing = ctx.store.facts().missing_checks(&ids, None).into_iter().collect();
-    compute(ctx, keys, missing).await;
+    compute(ctx, anchors, missing).await;
 }
 
 /// A signature cannot be checked where its bytes cannot be read: the check stays missing, it is never a result.
-async fn compute(ctx: &Ctx, keys: &[PublicKey], missing: BTreeSet<(SignatureId, AnchorId)>) {
+async fn compute(ctx: &Ctx, anchors: &[CheckAnchor], missing: BTreeSet<(SignatureId, AnchorId)>) {
     if missing.is_empty() {
         return;
     }
-    let keys: HashMap<AnchorId, PublicKey> = keys.iter().map(|key| (key.id(), key.clone())).collect();
-    let mut by_manifest: BTreeMap<Digest, BTreeMap<SignatureId, Vec<PublicKey>>> = BTreeMap::new();
+    let anchors: HashMap<AnchorId, CheckAnchor> = anchors.iter().map(|one| (one.id(), one.clone())).collect();
+    let mut by_manifest: BTreeMap<Digest, BTreeMap<SignatureId, Vec<CheckAnchor>>> = BTreeMap::new();
     {
         let facts = ctx.store.facts();
         for (signature, anchor) in missing {
-            if let (Some(row), Some(key)) = (facts.signature(signature), keys.get(&anchor)) {
-                by_manifest.entry(row.manifest).or_default().entry(signature).or_default().push(key.clone());
+            if let (Some(row), Some(anchor)) = (facts.signature(signature), anchors.get(&anchor)) {
+                by_manifest.entry(row.manifest).or_default().entry(signature).or_default().push(anchor.clone());
             }
         }
     }
@@ -77,7 +74,7 @@ async fn compute(ctx: &Ctx, keys: &[PublicKey], missing: BTreeSet<(SignatureId, 
 }
 
 /// Computes what is wanted of one manifest, one of its layers after the other.
-async fn compute_in(ctx: &Ctx, manifest: Digest, wanted: BTreeMap<SignatureId, Vec<PublicKey>>) {
+async fn compute_in(ctx: &Ctx, manifest: Digest, wanted: BTreeMap<SignatureId, Vec<CheckAnchor>>) {
     if let Err(error) = try_compute_in(ctx, manifest, wanted).await {
         tracing::warn!(%manifest, %error, "signatures cannot be read; their checks stay missing");
     }
@@ -86,16 +83,16 @@ async fn compute_in(ctx: &Ctx, manifest: Digest, wanted: BTreeMap<SignatureId, V
 async fn try_compute_in(
     ctx: &Ctx,
     manifest: Digest,
-    wanted: BTreeMap<SignatureId, Vec<PublicKey>>,
+    wanted: BTreeMap<SignatureId, Vec<CheckAnchor>>,
 ) -> Result<(), StoreError> {
     let manifest = ctx.store.manifest(&manifest).await?;
-    let mut slice: Vec<(FoundSignature, Vec<PublicKey>)> = Vec::new();
+    let mut slice: Vec<(FoundSignature, Vec<CheckAnchor>)> = Vec::new();
     let mut bytes = 0;
     for layer in found::layers(&manifest) {
         for found in read_layer(&ctx.store, &layer).await? {
-            if let Some(keys) = wanted.get(&found.id) {
+            if let Some(anchors) = wanted.get(&found.id) {
                 bytes += found.payload.len();
-                slice.push((found, keys.clone()));
+                slice.push((found, anchors.clone()));
             }
         }
         if slice.len() >= SLICE || bytes >= SLICE_BYTES {
@@ -109,19 +106,68 @@ async fn try_compute_in(
     Ok(())
 }
 
-async fn check_slice(ctx: &Ctx, slice: Vec<(FoundSignature, Vec<PublicKey>)>) {
+async fn check_slice(ctx: &Ctx, slice: Vec<(FoundSignature, Vec<CheckAnchor>)>) {
     // What the pool does not answer stays missing: pending, never a result.
     let checked = ctx.checks.run(move || check_all(&slice)).await;
-    ctx.store.record_checks(&checked.unwrap_or_default());
+    ctx.store.with_facts(|facts| checked.unwrap_or_default().into_iter().for_each(|result| result.record(facts)));
 }
 
-fn check_all(slice: &[(FoundSignature, Vec<PublicKey>)]) -> Vec<(SignatureId, AnchorId, Option<SignedHash>)> {
-    let each = |(found, keys): &(FoundSignature, Vec<PublicKey>)| {
-        let checker = Checker::of(found);
-        let check = |key| checker.as_ref().and_then(|checker| checker.check(key));
-        keys.iter().map(|key| (found.id, key.id(), check(key))).collect::<Vec<_>>()
+fn check_all(slice: &[(FoundSignature, Vec<CheckAnchor>)]) -> Vec<CheckResult> {
+    slice.iter().flat_map(|(found, anchors)| check_one(found, anchors)).collect()
+}
+
+/// Checks one signature against each of these.
+pub fn check_one(found: &FoundSignature, anchors: &[CheckAnchor]) -> Vec<CheckResult> {
+    let checker = Checker::of(found);
+    let check = |anchor: &CheckAnchor| {
+        let outcome = match anchor {
+            CheckAnchor::Key(key) => Outcome::Key(checker.as_ref().and_then(|checker| checker.check(key))),
+            CheckAnchor::Root(root) => Outcome::Root(examine_found(found, &root.root).map(Arc::new)),
+        };
+        CheckResult { signature: found.id, anchor: anchor.id(), outcome }
     };
-    slice.iter().flat_map(each).collect()
+    anchors.iter().map(check).collect()
+}
+
+/// What came of one check.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    /// The signature.
+    pub signature: SignatureId,
+    /// The key, or the root.
+    pub anchor: AnchorId,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a check: nothing where the signature is not valid.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The hash that a key signed over.
+    Key(Option<SignedHash>),
+    /// What a root makes of a certificate's holder's signature.
+    Root(Option<Arc<Evidence>>),
+}
+
+impl CheckResult {
+    /// Says whether the signature is valid under the key, or is a certificate's holder's whom the root's authorities know.
+    pub fn is_valid(&self) -> bool {
+        match &self.outcome {
+            Outcome::Key(hash) => hash.is_some(),
+            Outcome::Root(evidence) => {
+                let facts = evidence.as_ref().and_then(|evidence| evidence.certificate.as_ref());
+                facts.is_some_and(|facts| !facts.chains.is_empty())
+            }
+        }
+    }
+
+    /// Records it.
+    pub fn record(self, facts: &mut Facts) {
+        match self.outcome {
+            Outcome::Key(hash) => facts.record_check(self.signature, self.anchor, hash),
+            Outcome::Root(evidence) => facts.record_evidence(self.signature, self.anchor, evidence),
+        }
+    }
 }
 
 /// Reads the signatures in one layer of a manifest that is held.

@@ -27,6 +27,7 @@ pub mod tree;
 pub mod trust_change;
 pub mod trust_edit;
 pub mod verify;
+pub mod verify_asked;
 pub mod watch;
 
 use std::sync::Arc;

@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use larder_core::check::{Checker, SignedHash};
 use larder_core::facts::{Facts, SignatureRow};
 use larder_core::judge::{Support, judge_view, support};
-use larder_core::key::{AnchorId, PublicKey};
-use larder_core::policy::TrustView;
+use larder_core::policy::{CheckAnchor, TrustView};
 use larder_core::signature::found;
 use larder_core::signature::{FoundSignature, SignatureId};
 use larder_core::verdict::Verdict;
 use larder_core::{Descriptor, Digest, Repository};
 
 use super::Ctx;
-use super::checks::{anchors_of, read_signature};
+use super::checks::{CheckResult, anchors_of, check_one, read_signature};
 use crate::store::StoreError;
 use crate::transfer::{Plan, Source, TransferError};
 
@@ -38,7 +36,7 @@ pub(super) async fn judge(
     let view = ctx.view();
     let now = ctx.clock.now();
     let mut facts = Facts::default();
-    let keys: Arc<[PublicKey]> = anchors_of(&view).into();
+    let anchors: Arc<[CheckAnchor]> = anchors_of(&view).into();
     let mut at: Vec<(Digest, SignatureRow)> = Vec::new();
     let mut checked: Vec<Checked> = Vec::new();
 
@@ -58,7 +56,7 @@ pub(super) async fn judge(
             };
             for signature in layer.read(bytes) {
                 at.push((attached.subject, signature.row(digest, now)));
-                checked.push(check_all(ctx, signature, digest, &keys).await?);
+                checked.push(check_all(ctx, signature, digest, &anchors).await?);
             }
         }
         if let Some(signature) = found::bare(&node.manifest) {
@@ -67,7 +65,7 @@ pub(super) async fn judge(
     }
     for (known, hangs_on) in add_known(ctx, repository, plan, &mut facts) {
         if let Some(signature) = read_signature(&ctx.store, &known).await? {
-            checked.push(check_all(ctx, signature, known.manifest, &keys).await?);
+            checked.push(check_all(ctx, signature, known.manifest, &anchors).await?);
         }
         at.push((hangs_on, known));
     }
@@ -76,9 +74,7 @@ pub(super) async fn judge(
     }
     let mut found = HashMap::new();
     for Checked { id, results, valid } in checked {
-        for (anchor, result) in results {
-            facts.record_check(id, anchor, result);
-        }
+        results.into_iter().for_each(|result| result.record(&mut facts));
         if let Some(valid) = valid {
             found.entry(id).or_insert(valid);
         }
@@ -129,32 +125,29 @@ fn add_known(ctx: &Ctx, repository: &Repository, plan: &Plan, facts: &mut Facts)
 /// What came of checking one signature.
 struct Checked {
     id: SignatureId,
-    results: Vec<(AnchorId, Option<SignedHash>)>,
-    /// The signature and the manifest that holds it, kept only where a key made it: junk may be long.
+    results: Vec<CheckResult>,
+    /// The signature and the manifest that holds it, kept only where somebody known made it: junk may be long.
     valid: Option<(FoundSignature, Digest)>,
 }
 
-/// Checks a signature against every key.
+/// Checks a signature against every key and root.
 async fn check_all(
     ctx: &Ctx,
     signature: FoundSignature,
     manifest: Digest,
-    keys: &Arc<[PublicKey]>,
+    anchors: &Arc<[CheckAnchor]>,
 ) -> Result<Checked, StoreError> {
-    let keys = Arc::clone(keys);
+    let anchors = Arc::clone(anchors);
     let check = move || {
-        let results: Vec<_> = {
-            let checker = Checker::of(&signature);
-            keys.iter().map(|key| (key.id(), checker.as_ref().and_then(|checker| checker.check(key)))).collect()
-        };
-        let is_valid = results.iter().any(|(_, result)| result.is_some());
+        let results = check_one(&signature, &anchors);
+        let is_valid = results.iter().any(CheckResult::is_valid);
         Checked { id: signature.id, results, valid: is_valid.then_some((signature, manifest)) }
     };
     ctx.checks.run(check).await.ok_or(StoreError::Stopping)
 }
 
 /// Reads a small blob whole and verifies it: a stream is verified by its taker.
-async fn small(source: &impl Source, layer: &Descriptor) -> Result<Bytes, TransferError> {
+pub(super) async fn small(source: &impl Source, layer: &Descriptor) -> Result<Bytes, TransferError> {
     let mut bytes = Vec::new();
     let mut stream = source.blob(layer, 0).await?;
     while let Some(chunk) = stream.try_next().await? {

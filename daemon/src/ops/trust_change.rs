@@ -92,7 +92,7 @@ impl Follower {
             return self.again(cause);
         }
         let keys = checks::anchors_of(&view);
-        let ids: Vec<_> = keys.iter().map(larder_core::key::PublicKey::id).collect();
+        let ids: Vec<_> = keys.iter().map(larder_core::policy::CheckAnchor::id).collect();
         if !self.ctx.store.facts().missing_checks(&ids, None).is_empty() {
             checks::compute_all(&self.ctx, &keys).await;
             if !self.tell(&cause, Which::All, &view).await {
@@ -134,7 +134,7 @@ impl Follower {
         }
         // What the new keys make of the signatures here is arithmetic and can be known before they count: then nothing
         // has to be pending. In a large store the rest comes after.
-        let keys = settled.reading.set.anchors();
+        let keys = settled.reading.set.check_anchors();
         let _ = tokio::time::timeout(CHECKING, checks::compute_all(&self.ctx, &keys)).await;
         let set = self.ctx.store.put(blob).await?;
         let event = Event::TrustChanged(TrustChanged { changes: settled.changes.clone(), set });

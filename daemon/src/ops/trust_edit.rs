@@ -216,7 +216,7 @@ async fn perform(ctx: &Ctx, edit: &Edit, mode: Mode, consent: Consent) -> Result
 /// Judges every subject before and after an edit. Checks that it would make missing are computed: they are facts, whatever is trusted.
 async fn effect(ctx: &Ctx, edit: &Edit) -> Effect {
     let after = TrustSet::read(&edit.preview(&ctx.trust.files_in_force())).set;
-    checks::compute_all(ctx, &after.anchors()).await;
+    checks::compute_all(ctx, &after.check_anchors()).await;
     let judging = ctx.clone();
     let judged = tokio::task::spawn_blocking(move || {
         let (before, after) = (judging.view(), TrustView::Settled(after));

@@ -42,12 +42,9 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use larder_core::check::SignedHash;
 use larder_core::digest::Algorithm;
 use larder_core::facts::Facts;
-use larder_core::key::AnchorId;
 use larder_core::manifest::{MAX_MANIFEST_BYTES, Manifest};
-use larder_core::signature::SignatureId;
 use larder_core::{Digest, Repository, Tag};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task;
@@ -398,11 +395,8 @@ impl Store {
     }
 
     /// Records results of checks (in memory; kept by the next snapshot, and computed again where that is lost).
-    pub fn record_checks(&self, results: &[(SignatureId, AnchorId, Option<SignedHash>)]) {
-        let mut facts = self.shared().facts_mut();
-        for (signature, anchor, result) in results {
-            facts.record_check(*signature, *anchor, *result);
-        }
+    pub fn with_facts(&self, record: impl FnOnce(&mut Facts)) {
+        record(&mut self.shared().facts_mut());
     }
 }
 

@@ -69,7 +69,12 @@ impl Writer {
 
 /// The new numbers of rows: the old number is the place.
 fn renumber(order: &[u32]) -> Vec<u32> {
-    let mut numbers = vec![ABSENT; order.len()];
+    renumber_some(order, order.len())
+}
+
+/// The new numbers of some of the rows; the others have none.
+fn renumber_some(order: &[u32], rows: usize) -> Vec<u32> {
+    let mut numbers = vec![ABSENT; rows];
     for (new, &old) in (0..).zip(order) {
         if let Some(number) = usize::try_from(old).ok().and_then(|old| numbers.get_mut(old)) {
             *number = new;
@@ -134,8 +139,9 @@ impl Facts {
             out.number(child);
             out.number(parent);
         }
-        let anchors = sorted(&self.checks.anchors, |anchor| *anchor);
-        let anchor_numbers = renumber(&anchors);
+        let mut anchors = sorted(&self.checks.anchors, |anchor| *anchor);
+        anchors.retain(|&anchor| !self.checks.is_root(anchor));
+        let anchor_numbers = renumber_some(&anchors, self.checks.anchors.len());
         out.length(anchors.len());
         for anchor in anchors.iter().filter_map(|&number| row(&self.checks.anchors, number)) {
             out.0.extend(anchor.0);
@@ -148,8 +154,13 @@ impl Facts {
         // The sets of tried anchors that are in use, in an order of their own.
         let mut sets: BTreeMap<Vec<u32>, u32> = BTreeMap::new();
         let set_of = |entry: &SignatureEntry| {
-            let mut set: Vec<u32> =
-                self.checks.set(entry.tried).iter().map(|&anchor| new_number(anchors, anchor)).collect();
+            let mut set: Vec<u32> = self
+                .checks
+                .set(entry.tried)
+                .iter()
+                .map(|&anchor| new_number(anchors, anchor))
+                .filter(|&anchor| anchor != ABSENT)
+                .collect();
             set.sort_unstable();
             set
         };

@@ -1,6 +1,7 @@
 //! Results of checks: under which anchors a signature is valid, and which it was tried against.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::rows::ValidRow;
 use super::slots::{NONE, chain, push};
@@ -8,6 +9,7 @@ use super::{Facts, row, row_mut};
 use crate::check::SignedHash;
 use crate::digest::Digest;
 use crate::key::AnchorId;
+use crate::keyless::Evidence;
 use crate::signature::SignatureId;
 
 /// Results of all checks. Most signatures were tried against the same anchors, so each such set is kept once.
@@ -21,6 +23,10 @@ pub(super) struct Checks {
     /// (set, anchor) → the set with that anchor.
     steps: HashMap<(u32, u32), u32>,
     pub(super) valid: Vec<ValidRow>,
+    /// What certificates' holders signed: (signature, root) → what the root makes of it.
+    evidence: HashMap<(u32, u32), Arc<Evidence>>,
+    /// The anchors that are roots. What they make of signatures is no part of a snapshot: it is computed anew at start.
+    roots: BTreeSet<u32>,
 }
 
 impl Default for Checks {
@@ -32,6 +38,8 @@ impl Default for Checks {
             set_numbers: HashMap::from([(Box::default(), Self::UNTRIED)]),
             steps: HashMap::new(),
             valid: Vec::new(),
+            evidence: HashMap::new(),
+            roots: BTreeSet::new(),
         }
     }
 }
@@ -86,11 +94,37 @@ impl Checks {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.valid.capacity() * size_of::<ValidRow>()
+        self.valid.capacity() * size_of::<ValidRow>() + self.evidence.len() * BYTES_OF_EVIDENCE
+    }
+
+    /// Says whether an anchor is a root.
+    pub(super) fn is_root(&self, anchor: u32) -> bool {
+        self.roots.contains(&anchor)
     }
 }
 
+/// About how many bytes the evidence of one signature takes: texts, certificate facts, proven times.
+const BYTES_OF_EVIDENCE: usize = 2048;
+
 impl Facts {
+    /// Records what a root makes of a signature: `None` where it is not by a certificate's holder, or not valid.
+    pub fn record_evidence(&mut self, signature: SignatureId, root: AnchorId, evidence: Option<Arc<Evidence>>) {
+        let Some(number) = self.signature_number(signature) else { return };
+        let anchor = self.checks.anchor_or_new(root);
+        self.checks.roots.insert(anchor);
+        let Some(entry) = row_mut(&mut self.signatures, number) else { return };
+        entry.tried = self.checks.with(entry.tried, anchor);
+        match evidence {
+            Some(evidence) => self.checks.evidence.insert((number, anchor), evidence),
+            None => self.checks.evidence.remove(&(number, anchor)),
+        };
+    }
+
+    /// Returns what a root makes of a signature, by their numbers.
+    pub(crate) fn evidence(&self, signature: u32, root: Option<u32>) -> Option<&Evidence> {
+        self.checks.evidence.get(&(signature, root?)).map(|evidence| &**evidence)
+    }
+
     /// Records the result of a check; nothing happens where the signature is unknown. A later result replaces an earlier one.
     pub fn record_check(&mut self, signature: SignatureId, anchor: AnchorId, result: Option<SignedHash>) {
         let Some(number) = self.signature_number(signature) else { return };

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::life::Lens;
+use super::life::{Lens, is_demanded};
 use crate::check::SignedHash;
 use crate::digest::Digest;
-use crate::facts::Facts;
+use crate::facts::{Facts, Tried};
 use crate::key::AnchorId;
-use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Policy, TrustSet};
+use crate::keyless::{Demands, Finding};
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, Proof, TrustSet};
 use crate::reference::Repository;
 use crate::verdict::{Code, Reason, State};
 
@@ -50,8 +51,9 @@ impl Subject<'_> {
 pub(super) struct Counted<'a> {
     pub(super) signature: u32,
     pub(super) id: AnchorId,
-    pub(super) anchor: &'a Anchor,
-    /// The name of the key file, or of the authority that the key is written into.
+    /// The key; `None` where a certificate's holder signed, under the root of that id.
+    pub(super) anchor: Option<&'a Anchor>,
+    /// The name of the key file, or of the authority that the key is written into; or who signed.
     pub(super) name: Cow<'a, str>,
 }
 
@@ -86,20 +88,47 @@ impl Outcome<'_> {
     }
 }
 
-/// What is asked for: a key, and what it must have signed.
+/// What is asked for: who, and what must be signed.
 pub(super) struct Demand<'a> {
-    pub(super) id: AnchorId,
-    pub(super) anchor: &'a Anchor,
-    pub(super) hash: Option<SignedHash>,
+    pub(super) signer: Signer<'a>,
     pub(super) name: Cow<'a, str>,
     /// The authority that asks, where one does: it may ask for a format, a source, attestations.
     pub(super) authority: Option<&'a Authority>,
 }
 
-/// Why an authority asks for no key that a signature could be made with.
+impl Demand<'_> {
+    /// Says whether a key's signature over this hash is one that is asked for.
+    pub(super) fn takes(&self, signed: SignedHash) -> bool {
+        match &self.signer {
+            Signer::Key { anchor, hash, .. } => is_demanded(signed, anchor, *hash),
+            Signer::Identity { .. } => false,
+        }
+    }
+}
+
+/// Who is asked for.
+pub(super) enum Signer<'a> {
+    /// A key.
+    Key { id: AnchorId, anchor: &'a Anchor, hash: Option<SignedHash> },
+    /// Any of some identities, under any of these roots.
+    Identity { keyless: &'a Keyless, roots: Vec<AnchorId> },
+}
+
+/// What came of holding a signature against identities.
+pub(super) enum Held<'a> {
+    /// It is by this one, who may be denied, with the reason.
+    By { name: String, denied: Option<&'a str> },
+    /// It is not, and why, where it is a certificate's holder's at all.
+    Refused(Option<Finding>),
+    /// Nobody has looked yet.
+    NotTried,
+}
+
+/// Why an authority asks for nobody whom a signature could be made with.
 pub(super) enum NoDemand<'a> {
     Unsupported(&'a str),
     KeyMissing(&'a str),
+    RootMissing(&'a str),
     NotForRepository(&'a str),
     StaticPass,
     StaticFail(Option<&'a str>),
@@ -221,7 +250,11 @@ impl<'a> Bench<'a> {
             return Vec::new();
         }
         let name = Cow::Borrowed(anchor.display_name());
-        self.signed(subject, &Demand { id: *id, anchor, hash: None, name, authority: None }, lens)
+        self.signed(
+            subject,
+            &Demand { signer: Signer::Key { id: *id, anchor, hash: None }, name, authority: None },
+            lens,
+        )
     }
 
     /// Says what comes of a policy that matches. One signature is enough; where there is none, `static: pass` is.
@@ -256,6 +289,7 @@ impl<'a> Bench<'a> {
                 (file.key.id(), *hash, name)
             }
             AuthorityKind::KeyData { key, hash } => (key.id(), *hash, &authority.name),
+            AuthorityKind::Keyless(keyless) => return self.keyless(authority, keyless),
             AuthorityKind::StaticPass => return Err(NoDemand::StaticPass),
             AuthorityKind::StaticFail { message } => return Err(NoDemand::StaticFail(message.as_deref())),
             AuthorityKind::Other => return Err(NoDemand::Unsupported("")),
@@ -265,13 +299,35 @@ impl<'a> Bench<'a> {
         if is_file && !anchor.scope.contains(subject.repository, &subject.digest) {
             return Err(NoDemand::NotForRepository(name));
         }
-        Ok(Demand { id, anchor, hash, name: Cow::Borrowed(name), authority: Some(authority) })
+        let signer = Signer::Key { id, anchor, hash };
+        Ok(Demand { signer, name: Cow::Borrowed(name), authority: Some(authority) })
+    }
+
+    /// Returns the identities that an authority asks for, and the roots that they may be under.
+    fn keyless(&self, authority: &'a Authority, keyless: &'a Keyless) -> Result<Demand<'a>, NoDemand<'a>> {
+        let roots: Vec<AnchorId> = match &keyless.root {
+            None => self.trust.roots.values().map(|root| root.id).collect(),
+            Some(name) => self.trust.roots.get(name).map(|root| root.id).into_iter().collect(),
+        };
+        if roots.is_empty() {
+            return Err(NoDemand::RootMissing(keyless.root.as_deref().unwrap_or_default()));
+        }
+        let signer = Signer::Identity { keyless, roots };
+        Ok(Demand { signer, name: Cow::Borrowed(&authority.name), authority: Some(authority) })
+    }
+
+    /// Says whether whoever is asked for may count at all, whatever is signed.
+    pub(super) fn admits(&self, demand: &Demand<'_>, lens: Lens) -> bool {
+        match &demand.signer {
+            Signer::Key { anchor, .. } => lens.admits(anchor.life.standing(self.now)),
+            Signer::Identity { .. } => true,
+        }
     }
 
     /// Returns the signatures of a subject that meet a demand, in the order in which they came; or, where attestations are
     /// demanded, those that meet them, each entry by one: none where an entry is not met.
     pub(super) fn signed(&self, subject: &Subject<'_>, demand: &Demand<'a>, lens: Lens) -> Vec<Counted<'a>> {
-        if !lens.admits(demand.anchor.life.standing(self.now)) {
+        if !self.admits(demand, lens) {
             return Vec::new();
         }
         let wanted = demand.authority.map_or(&[][..], |authority| &authority.attestations);
@@ -297,7 +353,7 @@ impl<'a> Bench<'a> {
         demand: &Demand<'a>,
         lens: Lens,
     ) -> Vec<Counted<'a>> {
-        if !lens.admits(demand.anchor.life.standing(self.now)) {
+        if !self.admits(demand, lens) {
             return Vec::new();
         }
         self.attested(subject, entry).filter_map(|one| self.counted(one, demand, lens)).collect()
@@ -311,10 +367,49 @@ impl<'a> Bench<'a> {
 
     /// Counts one signature, if it meets all of a demand: nothing is pieced together from several.
     fn counted(&self, signature: u32, demand: &Demand<'a>, lens: Lens) -> Option<Counted<'a>> {
-        let number = self.facts.anchor_number(&demand.id);
-        let counts = lens.counts(self.facts.tried(signature, number), demand.anchor, demand.hash)
-            && demand.authority.is_none_or(|authority| self.fits(signature, authority));
-        counts.then(|| Counted { signature, id: demand.id, anchor: demand.anchor, name: demand.name.clone() })
+        if demand.authority.is_some_and(|authority| !self.fits(signature, authority)) {
+            return None;
+        }
+        match &demand.signer {
+            Signer::Key { id, anchor, hash } => {
+                let tried = self.facts.tried(signature, self.facts.anchor_number(id));
+                let counted = || Counted { signature, id: *id, anchor: Some(anchor), name: demand.name.clone() };
+                lens.counts(tried, anchor, *hash).then(counted)
+            }
+            Signer::Identity { keyless, roots } => roots.iter().find_map(|root| {
+                let name = match self.identity(signature, root, keyless) {
+                    Held::By { name, denied: None } => Cow::Owned(name),
+                    Held::By { name, denied: Some(_) } if lens == Lens::Amnesty => Cow::Owned(name),
+                    Held::NotTried if lens == Lens::Hopeful => demand.name.clone(),
+                    Held::By { .. } | Held::NotTried | Held::Refused(_) => return None,
+                };
+                Some(Counted { signature, id: *root, anchor: None, name })
+            }),
+        }
+    }
+
+    /// Holds one signature against identities, under one root.
+    pub(super) fn identity(&self, signature: u32, root: &AnchorId, keyless: &Keyless) -> Held<'a> {
+        let number = self.facts.anchor_number(root);
+        if self.facts.tried(signature, number) == Tried::Not {
+            return Held::NotTried;
+        }
+        let Some(evidence) = self.facts.evidence(signature, number) else { return Held::Refused(None) };
+        let mut demands = Demands::keyless(keyless.identities.clone(), self.now);
+        demands.sct = keyless.sct;
+        if keyless.proof == Proof::Timestamp {
+            (demands.logs, demands.signed_timestamps) = (0, true);
+        }
+        if let Err(finding) = evidence.meets(&demands) {
+            return Held::Refused(Some(finding));
+        }
+        let facts = evidence.certificate.as_ref();
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let subject = text(facts.and_then(|facts| facts.identity.as_ref()));
+        let issuer = text(facts.and_then(|facts| facts.issuer.as_ref()));
+        let is_denied = |(by, who, _): &&(String, String, String)| *by == issuer && *who == subject;
+        let denied = self.trust.deny.identities.iter().find(is_denied).map(|(_, _, reason)| reason.as_str());
+        Held::By { name: format!("{subject} ({issuer})"), denied }
     }
 
     /// Says whether a signature has the format, and was found at a source, that an authority asks for.

@@ -1,6 +1,6 @@
 //! Which subjects a change of trust, or the passing of time, can concern.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -73,6 +73,14 @@ impl Concern {
         let changed =
             |digest: &&&Digest| a.deny.digests.contains_key(**digest) != b.deny.digests.contains_key(**digest);
         self.digests.extend(digests.iter().filter(changed).copied());
+        let roots = |set: &TrustSet| -> BTreeMap<String, AnchorId> {
+            set.roots.iter().map(|(name, root)| (name.clone(), root.id)).collect()
+        };
+        // Roots and denied identities concern whoever asks for identities.
+        if roots(a) != roots(b) || a.deny.identities != b.deny.identities {
+            let policies = a.keyless_policies().chain(b.keyless_policies());
+            self.globs.extend(policies.flat_map(|policy| policy.globs.iter().cloned()));
+        }
         let names: BTreeSet<&String> = a.policies.keys().chain(b.policies.keys()).collect();
         for name in names {
             let (old, new) = (a.policies.get(name), b.policies.get(name));

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::bench::{Bench, Counted, Demand, NoDemand, Outcome, Subject};
+use super::bench::{Bench, Counted, Demand, Held, NoDemand, Outcome, Signer, Subject};
 use super::life::Lens;
 use super::support::deciding;
 use super::{judge_view, reasons};
 use crate::digest::Digest;
 use crate::facts::{Facts, Tried};
-use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Policy, TrustView};
+use crate::key::AnchorId;
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, TrustView};
 use crate::reference::Repository;
 use crate::signature::{Format, Says};
 use crate::verdict::{Code, State, Verdict};
@@ -179,6 +180,7 @@ impl<'a> Bench<'a> {
         let label = match &authority.kind {
             AuthorityKind::KeyFile { name, .. } => format!("key {name} ({name}.pub)"),
             AuthorityKind::KeyData { .. } => format!("key of {}", authority.name),
+            AuthorityKind::Keyless(_) => format!("identities of {}", authority.name),
             AuthorityKind::StaticPass => "static: pass".to_owned(),
             AuthorityKind::StaticFail { .. } => "static: fail".to_owned(),
             AuthorityKind::Other => authority.name.clone(),
@@ -188,6 +190,8 @@ impl<'a> Bench<'a> {
             Err(why) => {
                 let (mark, outcome) = match why {
                     NoDemand::Unsupported(field) => (Mark::Bad, format!("{field} is not evaluated by this version")),
+                    NoDemand::RootMissing("") => (Mark::Bad, "there is no trusted root in roots/".to_owned()),
+                    NoDemand::RootMissing(name) => (Mark::Bad, format!("there is no roots/{name}.json")),
                     NoDemand::KeyMissing(name) => (Mark::Bad, format!("there is no keys/{name}.pub")),
                     NoDemand::NotForRepository(name) => {
                         (Mark::Bad, format!("`for` in keys/{name}.yaml leaves this repository out"))
@@ -213,7 +217,8 @@ impl<'a> Bench<'a> {
             .filter(|(_, anchor)| is_for(anchor))
             .map(|(id, anchor)| {
                 let name = anchor.display_name();
-                let demand = Demand { id: *id, anchor, hash: None, name: name.into(), authority: None };
+                let signer = Signer::Key { id: *id, anchor, hash: None };
+                let demand = Demand { signer, name: name.into(), authority: None };
                 self.demand_node("key", format!("key {name} ({name}.pub)"), subject, &demand)
             })
             .collect();
@@ -254,7 +259,10 @@ impl<'a> Bench<'a> {
         } else {
             wanted.iter().map(|entry| self.attestation_node(subject, entry, demand)).collect()
         };
-        let life = reasons::of_life(self, demand.anchor, &demand.name);
+        let life = match &demand.signer {
+            Signer::Key { anchor, .. } => reasons::of_life(self, anchor, &demand.name),
+            Signer::Identity { .. } => None,
+        };
         let counted = self.signed(subject, demand, Lens::Actual);
         let tried = match signatures.len() {
             _ if !wanted.is_empty() => "what it asks to be attested is not".to_owned(),
@@ -293,13 +301,17 @@ impl<'a> Bench<'a> {
 
     fn signature_node(&self, signature: u32, demand: &Demand<'a>) -> Node {
         let label = self.signature_label(signature);
-        let number = self.facts.anchor_number(&demand.id);
+        let id = match &demand.signer {
+            Signer::Key { id, .. } => id,
+            Signer::Identity { keyless, roots } => return self.identity_node(label, signature, keyless, roots),
+        };
+        let number = self.facts.anchor_number(id);
         match self.facts.tried(signature, number) {
             Tried::Valid(_) if demand.authority.is_some_and(|authority| !self.fits(signature, authority)) => {
                 let outcome = "valid, and not in the format or from the source asked for";
                 Node::new("signature", label, Mark::Bad, outcome).code(Code::NotAsAsked)
             }
-            Tried::Valid(hash) if super::life::is_demanded(hash, demand.anchor, demand.hash) => {
+            Tried::Valid(hash) if demand.takes(hash) => {
                 Node::new("signature", label, Mark::Good, "valid").code(Code::SignedBy)
             }
             Tried::Valid(hash) => {
@@ -319,6 +331,37 @@ impl<'a> Bench<'a> {
                         Node::new("signature", label, Mark::Bad, outcome).code(Code::UnknownKey)
                     }
                 }
+            }
+        }
+    }
+
+    /// Says what identities make of one signature.
+    fn identity_node(&self, label: String, signature: u32, keyless: &Keyless, roots: &[AnchorId]) -> Node {
+        let mut refused = None;
+        for root in roots {
+            match self.identity(signature, root, keyless) {
+                Held::By { name, denied: None } => {
+                    return Node::new("signature", label, Mark::Good, format!("by {name}")).code(Code::SignedBy);
+                }
+                Held::By { name, denied: Some(reason) } => {
+                    let outcome = format!("by {name}, who is denied: {reason}");
+                    return Node::new("signature", label, Mark::Bad, outcome).code(Code::KeyRevoked);
+                }
+                Held::NotTried => {
+                    let node = Node::new("signature", label, Mark::Pending, "not checked yet");
+                    return node.code(Code::CheckMissing);
+                }
+                Held::Refused(finding) => refused = refused.or(finding),
+            }
+        }
+        match refused {
+            Some(finding) => {
+                let outcome = format!("{}: {}", finding.reason(), finding.words);
+                Node::new("signature", label, Mark::Bad, outcome).code(Code::IdentityRefused)
+            }
+            None => {
+                let outcome = "not by a certificate's holder";
+                Node::new("signature", label, Mark::Bad, outcome).code(Code::UnknownKey)
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::bench::{Acceptance, Bench, Counted, Demand, NoDemand, Subject};
-use super::life::{self, Lens};
+use super::bench::{Acceptance, Bench, Counted, Demand, Held, NoDemand, Signer, Subject};
+use super::life::Lens;
 use crate::facts::Tried;
 use crate::key::AnchorId;
 use crate::policy::{Anchor, Policy, Standing};
@@ -71,8 +71,10 @@ pub(super) fn of_revocation(bench: &Bench<'_>, subject: &Subject<'_>, past: &Acc
     let mut gathered = Gathered::default();
     through(&mut gathered, past);
     for Counted { anchor, name, .. } in &past.basis.counted {
-        if let Some(reason) = of_life(bench, anchor, name) {
-            gathered.add(reason);
+        match anchor {
+            Some(anchor) => of_life(bench, anchor, name).into_iter().for_each(|reason| gathered.add(reason)),
+            // An identity never ends by itself: it counts no more where it is denied.
+            None => gathered.add(Reason::about(Code::KeyRevoked, format!("{name}: denied"))),
         }
     }
     of_policies(bench, subject, &mut gathered);
@@ -103,6 +105,7 @@ pub(super) fn of_life(bench: &Bench<'_>, anchor: &Anchor, name: &str) -> Option<
 pub(super) fn of_no_demand(why: &NoDemand<'_>) -> Option<Reason> {
     match why {
         NoDemand::Unsupported(field) => Some(Reason::about(Code::Unsupported, *field)),
+        NoDemand::RootMissing(name) => Some(Reason::about(Code::RootMissing, *name)),
         NoDemand::KeyMissing(name) => Some(Reason::about(Code::KeyMissing, *name)),
         NoDemand::NotForRepository(name) => Some(Reason::about(Code::KeyNotForRepository, *name)),
         NoDemand::StaticPass | NoDemand::StaticFail(_) => None,
@@ -133,7 +136,10 @@ fn of_policies(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gathered
         for authority in &policy.authorities {
             match bench.demand(subject, authority) {
                 Err(why) => of_no_demand(&why).into_iter().for_each(|reason| gathered.add(reason)),
-                Ok(demand) => of_attestations(bench, subject, &demand, gathered),
+                Ok(demand) => {
+                    of_attestations(bench, subject, &demand, gathered);
+                    of_identities(bench, subject, &demand, gathered);
+                }
             }
         }
     }
@@ -148,6 +154,25 @@ fn of_attestations(bench: &Bench<'_>, subject: &Subject<'_>, demand: &Demand<'_>
     }
 }
 
+/// Says of certificates' holders' signatures which check they fail.
+fn of_identities(bench: &Bench<'_>, subject: &Subject<'_>, demand: &Demand<'_>, gathered: &mut Gathered) {
+    let Signer::Identity { keyless, roots } = &demand.signer else { return };
+    for signature in subject.statements() {
+        for root in roots {
+            match bench.identity(signature, root, keyless) {
+                Held::Refused(Some(finding)) => {
+                    let detail = format!("{}: {}: {}", demand.name, finding.reason(), finding.words);
+                    gathered.add(Reason::about(Code::IdentityRefused, detail));
+                }
+                Held::By { name, denied: Some(reason) } => {
+                    gathered.add(Reason::about(Code::KeyRevoked, format!("{name}: denied: {reason}")));
+                }
+                Held::By { .. } | Held::Refused(None) | Held::NotTried => {}
+            }
+        }
+    }
+}
+
 fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gathered) {
     let mut unknown = 0_u64;
     for signature in subject.statements() {
@@ -158,8 +183,7 @@ fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gather
             known = true;
             let name = anchor.display_name();
             gathered.add(of_life(bench, anchor, name).unwrap_or_else(|| {
-                let wrong_hash =
-                    demands_of(bench, subject, id).any(|demand| !life::is_demanded(hash, demand.anchor, demand.hash));
+                let wrong_hash = demands_of(bench, subject, id).any(|demand| !demand.takes(hash));
                 let misfits = || {
                     demands_of(bench, subject, id)
                         .any(|demand| demand.authority.is_some_and(|authority| !bench.fits(signature, authority)))
@@ -211,7 +235,7 @@ fn demands_of<'s>(bench: &Bench<'s>, subject: &Subject<'s>, id: &AnchorId) -> im
         .into_iter()
         .flat_map(|policy| &policy.authorities)
         .filter_map(|authority| bench.demand(subject, authority).ok())
-        .filter(|demand| demand.id == *id)
+        .filter(|demand| matches!(&demand.signer, Signer::Key { id: asked, .. } if asked == id))
         .collect();
     demands.into_iter()
 }

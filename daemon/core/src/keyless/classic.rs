@@ -1,18 +1,12 @@
 //! The evidence beside a classic signature: the annotations of a `.sig` or `.att` layer (facts/sigstore.md 2.2 and 4.3).
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::annotation::{self, AnnotationError};
 use super::demand::{Check, Finding};
 use super::{ChainForm, Signer};
 use crate::signature::bundle::LogEntry;
-
-const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
-const CHAIN: &str = "dev.sigstore.cosign/chain";
-const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
-const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
+use crate::signature::found::Annotations;
 
 /// What a layer's annotations say about its signature; nothing of it is believed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,21 +26,21 @@ pub struct ClassicEvidence {
 impl ClassicEvidence {
     /// Reads a layer's annotations. What cannot be read is left out and told in [`ClassicEvidence::faults`], so that it is
     /// missing where it is asked for.
-    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+    pub fn read(annotations: &Annotations) -> Self {
         let mut found = Self::default();
-        let given = |name: &str| annotations.get(name).filter(|text| !text.is_empty()).map(String::as_bytes);
+        let given = |text: &'_ str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
         let mut faults = Vec::new();
         let mut told = |check: Check, what: &str, error: AnnotationError| {
             faults.push(Finding::new(check, format!("its {what} cannot be read: {error}")));
         };
-        if let Some(text) = given(CERTIFICATE) {
-            match annotation::certificates(text) {
+        if let Some(text) = given(&annotations.certificate) {
+            match annotation::certificates(&text) {
                 Ok(certificates) => found.certificate = certificates.into_iter().next(),
                 Err(error) => told(Check::Certificate, "certificate", error),
             }
         }
-        if let Some(text) = given(CHAIN) {
-            match annotation::certificates(text) {
+        if let Some(text) = given(&annotations.chain) {
+            match annotation::certificates(&text) {
                 Ok(mut chain) => {
                     chain.pop();
                     found.chain = chain;
@@ -54,14 +48,14 @@ impl ClassicEvidence {
                 Err(error) => told(Check::CertificateChain, "certificate chain", error),
             }
         }
-        if let Some(text) = given(LOG_ENTRY) {
-            match annotation::log_entry(text) {
+        if let Some(text) = given(&annotations.log_entry) {
+            match annotation::log_entry(&text) {
                 Ok(entry) => found.entries.push(entry),
                 Err(error) => told(Check::LogEntry, "log entry", error),
             }
         }
-        if let Some(text) = given(TIMESTAMP) {
-            match annotation::timestamp(text) {
+        if let Some(text) = given(&annotations.timestamp) {
+            match annotation::timestamp(&text) {
                 Ok(timestamp) => found.timestamps.push(timestamp),
                 Err(error) => told(Check::Timestamp, "timestamp", error),
             }
@@ -83,13 +77,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_and_missing() {
-        let names = [CERTIFICATE, CHAIN, LOG_ENTRY, TIMESTAMP];
-        let broken = names.map(|name| (name.to_owned(), "{".to_owned()));
-        let found = ClassicEvidence::read(&BTreeMap::from(broken));
+        let broken = || "{".to_owned();
+        let broken = Annotations {
+            certificate: broken(),
+            chain: broken(),
+            log_entry: broken(),
+            timestamp: broken(),
+            ..Annotations::default()
+        };
+        let found = ClassicEvidence::read(&broken);
         let checks: Vec<Check> = found.faults.iter().map(|fault| fault.check).collect();
         assert_eq!(checks, [Check::Certificate, Check::CertificateChain, Check::LogEntry, Check::Timestamp]);
         assert!(found.signer().is_none() && found.entries.is_empty() && found.timestamps.is_empty());
-        let empty = names.map(|name| (name.to_owned(), String::new()));
-        assert_eq!(ClassicEvidence::read(&BTreeMap::from(empty)), ClassicEvidence::default());
+        assert_eq!(ClassicEvidence::read(&Annotations::default()), ClassicEvidence::default());
     }
 }

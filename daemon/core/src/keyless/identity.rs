@@ -10,7 +10,7 @@ use super::evidence::CertificateFacts;
 const MAX_EXPRESSION_BYTES: usize = 1 << 20;
 
 /// An identity that is asked for: who, as whom vouches for it, and out of which workflow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The certificate's subject alternative name.
     pub subject: Pattern,
@@ -36,6 +36,14 @@ pub struct PatternError {
     /// What is wrong with it.
     pub fault: String,
 }
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |pattern: &Self| pattern.expression.as_ref().map(Regex::as_str).map(str::to_owned);
+        self.exact == other.exact && text(self) == text(other)
+    }
+}
+impl Eq for Pattern {}
 
 impl Pattern {
     /// Makes a pattern. An empty text, or an empty expression, asks for nothing, as with cosign.

@@ -119,6 +119,26 @@ impl RootError {
 }
 
 impl TrustedRoot {
+    /// Returns the id of the whole: a hash of the ids of all that it names, in any order.
+    pub fn id(&self) -> AnchorId {
+        let mut hasher = Sha256::new();
+        let lists: [(u8, Vec<AnchorId>); 4] = [
+            (1, self.logs.iter().map(|log| log.id).collect()),
+            (2, self.ct_logs.iter().map(|log| log.id).collect()),
+            (3, self.authorities.iter().map(|authority| authority.id).collect()),
+            (4, self.timestamp_authorities.iter().map(|authority| authority.id).collect()),
+        ];
+        hasher.update(b"trusted root");
+        for (kind, mut ids) in lists {
+            ids.sort_unstable();
+            ids.dedup();
+            hasher.update([kind]);
+            hasher.update((ids.len() as u64).to_be_bytes());
+            ids.iter().for_each(|id| hasher.update(id.0));
+        }
+        AnchorId(hasher.finalize().into())
+    }
+
     /// Parses a trusted root, as strictly as cosign does.
     ///
     /// # Errors

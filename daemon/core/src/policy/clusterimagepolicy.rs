@@ -4,11 +4,16 @@
 //! unsatisfiable, elsewhere the whole policy. So the document is walked field by field, and what no
 //! rule asks for is *unsupported*; a value that is not what its field takes is an error.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
-use super::{AttestationDemand, Authority, AuthorityKind, Mode, Policy, SignatureFormat, key_file, yaml};
+use super::{
+    AttestationDemand, Authority, AuthorityKind, Keyless, Mode, Policy, Proof, SignatureFormat, key_file, yaml,
+};
 use crate::check::SignedHash;
 use crate::key::PublicKey;
+use crate::keyless::{Identity, Pattern};
 use crate::reference::Repository;
 use crate::signature::predicate;
 
@@ -116,7 +121,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parsed, String> {
     let authorities = authorities
         .into_iter()
         .enumerate()
-        .map(|(place, value)| authority(place, value))
+        .map(|(place, value)| authority(place, value, &mut warnings))
         .collect::<Result<Vec<_>, _>>()?;
     if spec.take("match").is_some() {
         warnings.push("spec.match is ignored: the policy is for these images wherever they run".to_owned());
@@ -139,13 +144,14 @@ fn strip(field: &str, prefix: &str) -> String {
     field.strip_prefix(prefix).unwrap_or(field).to_owned()
 }
 
-fn authority(place: usize, value: Value) -> Result<Authority, String> {
+fn authority(place: usize, value: Value, warnings: &mut Vec<String>) -> Result<Authority, String> {
     let path = format!("spec.authorities[{place}]");
     let mut fields = Fields::of(&path, value)?;
     let name = fields.take_text("name")?.filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("authority-{place}"));
     let key = fields.take_fields("key")?;
     let fixed = fields.take_fields("static")?;
+    let keyless = fields.take_fields("keyless")?;
     let mut unsupported = None;
     let attestations = attestations(&mut fields, &mut unsupported)?;
     let sources = sources(&mut fields, &mut unsupported)?;
@@ -155,10 +161,18 @@ fn authority(place: usize, value: Value) -> Result<Authority, String> {
         Some("bundle") => Some(SignatureFormat::Bundle),
         Some(_) => return Err(format!("{} is neither legacy nor bundle", fields.at("signatureFormat"))),
     };
+    // What only says how the time is proven; a key asks for no time, so that beside a key it is left unread and unsupported.
+    let proof = match keyless.is_some() {
+        true => proof(&mut fields, &mut unsupported)?,
+        false => (Proof::Log, None),
+    };
     unsupported = unsupported.or_else(|| fields.rest());
     // More than one at once is no valid policy; the key is what is kept of it, for naming a key file confines that file.
     if key.is_some() && fixed.is_some() {
         unsupported = unsupported.or_else(|| fixed.as_ref().map(|fixed| fixed.path.clone()));
+    }
+    if keyless.is_some() && (key.is_some() || fixed.is_some()) {
+        unsupported = unsupported.or_else(|| keyless.as_ref().map(|keyless| keyless.path.clone()));
     }
     // What is let in unsigned cannot be asked for more, and must not be let in without it either.
     if fixed.is_some() {
@@ -170,11 +184,12 @@ fn authority(place: usize, value: Value) -> Result<Authority, String> {
         let asked = asked.into_iter().find(|(is, _)| *is).map(|(_, field)| fields.at(field));
         unsupported = unsupported.or(asked);
     }
-    let kind = match (key, fixed) {
-        (Some(key), _) => key_authority(key, &mut unsupported)?,
-        (None, Some(fixed)) => static_authority(fixed, &mut unsupported)?,
-        (None, None) => {
-            unsupported = unsupported.or_else(|| Some(format!("{path} without key or static")));
+    let kind = match (key, fixed, keyless) {
+        (Some(key), ..) => key_authority(key, &mut unsupported)?,
+        (None, Some(fixed), _) => static_authority(fixed, &mut unsupported)?,
+        (None, None, Some(keyless)) => keyless_authority(keyless, proof, &mut unsupported, warnings)?,
+        (None, None, None) => {
+            unsupported = unsupported.or_else(|| Some(format!("{path} without key, keyless or static")));
             AuthorityKind::Other
         }
     };
@@ -215,6 +230,72 @@ fn sources(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<
         }
     }
     Ok(sources)
+}
+
+/// Reads `ctlog` and `rfc3161timestamp`: what proves the time, and by which root.
+fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<(Proof, Option<String>), String> {
+    let mut by = (Proof::Log, None);
+    for (name, proof) in [("ctlog", Proof::Log), ("rfc3161timestamp", Proof::Timestamp)] {
+        let Some(mut given) = fields.take_fields(name)? else { continue };
+        // A log is known by the root that names it, wherever it is.
+        let _ = given.take("url");
+        by = (proof, given.take_text("trustRootRef")?.or(by.1));
+        if unsupported.is_none() {
+            *unsupported = given.rest();
+        }
+    }
+    Ok(by)
+}
+
+fn keyless_authority(
+    mut keyless: Fields,
+    (proof, proof_root): (Proof, Option<String>),
+    unsupported: &mut Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<AuthorityKind, String> {
+    let path = keyless.path.clone();
+    // Where the authority is says nothing; which one it is, its certificates in the root say.
+    let _ = keyless.take("url");
+    let root = keyless.take_text("trustRootRef")?;
+    let sct = match keyless.take("insecureIgnoreSCT") {
+        None | Some(Value::Bool(false)) => true,
+        Some(Value::Bool(true)) => false,
+        Some(_) => return Err(format!("{} is neither true nor false", keyless.at("insecureIgnoreSCT"))),
+    };
+    let mut identities = Vec::new();
+    for (place, value) in keyless.take_list("identities")?.into_iter().enumerate() {
+        let mut fields = Fields::of(&format!("{path}.identities[{place}]"), value)?;
+        let mut pattern = |exact: &str, expression: &str| {
+            let (text, regexp) = (fields.take_text(exact)?, fields.take_text(expression)?);
+            let pattern = Pattern::new(text.as_deref(), regexp.as_deref())
+                .map_err(|error| format!("{}: {error}", fields.at(expression)))?;
+            if pattern.is_any() {
+                return Err(format!("{} has neither {exact} nor {expression}, so it would be anybody", fields.path));
+            }
+            if pattern.is_unanchored() {
+                warnings.push(format!("{} matches anywhere in the text; ^ and $ anchor it", fields.at(expression)));
+            }
+            Ok(pattern)
+        };
+        let issuer = pattern("issuer", "issuerRegExp")?;
+        let subject = pattern("subject", "subjectRegExp")?;
+        if unsupported.is_none() {
+            *unsupported = fields.rest();
+        }
+        identities.push(Identity { subject, issuer, extensions: BTreeMap::new() });
+    }
+    if unsupported.is_none() {
+        *unsupported = keyless.rest();
+    }
+    if identities.is_empty() {
+        return Err(format!("{path}.identities is empty, so anybody could sign; list whom it asks for"));
+    }
+    if let (Some(one), Some(other)) = (&root, &proof_root)
+        && one != other
+    {
+        *unsupported = unsupported.take().or_else(|| Some(format!("{path} by two different trust roots")));
+    }
+    Ok(AuthorityKind::Keyless(Keyless { identities, root: root.or(proof_root), sct, proof }))
 }
 
 fn key_authority(mut key: Fields, unsupported: &mut Option<String>) -> Result<AuthorityKind, String> {

@@ -23,6 +23,7 @@ use crate::check::SignedHash;
 use crate::digest::Digest;
 use crate::glob::Glob;
 use crate::key::{AnchorId, PublicKey};
+use crate::keyless::{Identity, TrustedRoot};
 use crate::reference::Repository;
 use crate::signature::Format;
 
@@ -38,10 +39,40 @@ pub struct TrustSet {
     pub keys: BTreeMap<String, KeyFile>,
     /// The policies, by name.
     pub policies: BTreeMap<String, Policy>,
+    /// The trusted roots, by name.
+    pub roots: BTreeMap<String, Root>,
     /// deny.yaml
     pub deny: Deny,
     /// What follows for each key, in files and written into policies.
     anchors: BTreeMap<AnchorId, Anchor>,
+}
+
+/// One `roots/<name>.json`.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The hash of all that it names: another spelling of the same root is the same.
+    pub id: AnchorId,
+    /// Whom it names.
+    pub root: Arc<TrustedRoot>,
+}
+
+/// What a signature is checked against.
+#[derive(Clone, Debug)]
+pub enum CheckAnchor {
+    /// A key.
+    Key(PublicKey),
+    /// A trusted root.
+    Root(Root),
+}
+
+impl CheckAnchor {
+    /// Returns its id.
+    pub fn id(&self) -> AnchorId {
+        match self {
+            Self::Key(key) => key.id(),
+            Self::Root(root) => root.id,
+        }
+    }
 }
 
 /// One `keys/<name>.pub`, with what `keys/<name>.yaml` says of it.
@@ -155,6 +186,8 @@ pub enum AuthorityKind {
         /// `key.hashAlgorithm`
         hash: Option<SignedHash>,
     },
+    /// `keyless`
+    Keyless(Keyless),
     /// `static.action: pass`
     StaticPass,
     /// `static.action: fail`
@@ -162,8 +195,30 @@ pub enum AuthorityKind {
         /// `static.message`
         message: Option<String>,
     },
-    /// Something that this version does not evaluate (`keyless`, …).
+    /// Something that this version does not evaluate.
     Other,
+}
+
+/// What a `keyless` authority asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyless {
+    /// Whom the certificate must be for: any one of them.
+    pub identities: Vec<Identity>,
+    /// `trustRootRef`: the one root that counts; without it, all of the folder's.
+    pub root: Option<String>,
+    /// A certificate transparency log must have vouched for the certificate: not `insecureIgnoreSCT`.
+    pub sct: bool,
+    /// What must prove the time.
+    pub proof: Proof,
+}
+
+/// What must prove when a certificate's holder signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// An entry in a transparency log.
+    Log,
+    /// A timestamp, and no log: `rfc3161timestamp`.
+    Timestamp,
 }
 
 /// deny.yaml
@@ -173,7 +228,7 @@ pub struct Deny {
     pub digests: BTreeMap<Digest, String>,
     /// key file name → reason; every key of that name counts as revoked
     pub keys: BTreeMap<String, String>,
-    /// issuer, subject, reason: accepted and idle
+    /// issuer, subject, reason: what these signed counts as revoked
     pub identities: Vec<(String, String, String)>,
 }
 
@@ -203,9 +258,31 @@ impl TrustSet {
         read::read(files)
     }
 
-    fn new(keys: BTreeMap<String, KeyFile>, policies: BTreeMap<String, Policy>, deny: Deny) -> Self {
+    fn new(
+        keys: BTreeMap<String, KeyFile>,
+        policies: BTreeMap<String, Policy>,
+        roots: BTreeMap<String, Root>,
+        deny: Deny,
+    ) -> Self {
         let anchors = anchors::derive(&keys, &policies, &deny);
-        Self { keys, policies, deny, anchors }
+        Self { keys, policies, roots, deny, anchors }
+    }
+
+    /// Returns everything that a signature may have to be checked against, each once: keys, and the roots if a policy asks for
+    /// identities.
+    pub fn check_anchors(&self) -> Vec<CheckAnchor> {
+        let mut anchors: Vec<CheckAnchor> = self.anchors().into_iter().map(CheckAnchor::Key).collect();
+        if self.keyless_policies().next().is_some() {
+            let roots: BTreeMap<AnchorId, &Root> = self.roots.values().map(|root| (root.id, root)).collect();
+            anchors.extend(roots.into_values().cloned().map(CheckAnchor::Root));
+        }
+        anchors
+    }
+
+    /// Returns the policies that ask for identities.
+    pub(crate) fn keyless_policies(&self) -> impl Iterator<Item = &Policy> {
+        let is_keyless = |authority: &Authority| matches!(authority.kind, AuthorityKind::Keyless(_));
+        self.policies.values().filter(move |policy| policy.authorities.iter().any(is_keyless))
     }
 
     /// Returns every key that a signature may have to be checked against, each once (inline ones and revoked ones too).

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::files::MAX_FILE_BYTES;
-use super::{Deny, Fault, KeyFile, Policy, Reading, TrustFiles, TrustSet, clusterimagepolicy, deny, key_file};
+use super::{Deny, Fault, KeyFile, Policy, Reading, Root, TrustFiles, TrustSet, clusterimagepolicy, deny, key_file};
 use crate::key::PublicKey;
+use crate::keyless::TrustedRoot;
 
 const DENY: &str = "deny.yaml";
 
@@ -21,6 +22,7 @@ pub(super) fn read(files: &TrustFiles) -> Reading {
     let mut reader = Reader::default();
     let mut keys = BTreeMap::new();
     let mut policies = BTreeMap::new();
+    let mut roots = BTreeMap::new();
     let mut deny = Deny::default();
     for (path, bytes) in &files.0 {
         if bytes.len() > MAX_FILE_BYTES {
@@ -42,8 +44,11 @@ pub(super) fn read(files: &TrustFiles) -> Reading {
                 reader.keep(path, key_file::check(bytes));
                 reader.warn(path, format!("there is no keys/{name}.pub that this would be about"));
             }
-        } else if stem(path, "roots/", ".json").is_some() {
-            reader.warn(path, "trusted roots are not evaluated by this version".to_owned());
+        } else if let Some(name) = stem(path, "roots/", ".json") {
+            let root = TrustedRoot::parse(bytes).map_err(|error| format!("it is no trusted root: {error}"));
+            if let Some(root) = reader.keep(path, root) {
+                roots.insert(name.to_owned(), Root { id: root.id(), root: Arc::new(root) });
+            }
         } else {
             reader.warn(path, "nothing reads a file of this name here".to_owned());
         }
@@ -51,7 +56,7 @@ pub(super) fn read(files: &TrustFiles) -> Reading {
     for name in deny.keys.keys().filter(|name| !keys.contains_key(*name)) {
         reader.warn(DENY, format!("there is no key {name:?} to deny"));
     }
-    let set = Arc::new(TrustSet::new(keys, policies, deny));
+    let set = Arc::new(TrustSet::new(keys, policies, roots, deny));
     Reading { set, faults: reader.faults, warnings: reader.warnings }
 }
 

@@ -70,8 +70,37 @@ pub struct FoundSignature {
     pub by_key: bool,
     /// What is wrong with it, in words for `explain`.
     pub fault: Option<String>,
+    /// What came with it and may prove who made it, and when; nothing of it is believed yet.
+    pub beside: Beside,
     /// The payload's type in its DSSE envelope; `None` for a classic signature.
     pub(crate) payload_type: Option<String>,
+}
+
+/// What comes with a signature: certificates, entries of logs, timestamps.
+#[derive(Clone, Debug, Default)]
+pub enum Beside {
+    /// Nothing, or nothing that could be read.
+    #[default]
+    Nothing,
+    /// A classic layer's annotations as they are written; empty where one is not there.
+    Annotations(Box<Annotations>),
+    /// A Sigstore bundle.
+    Bundle(Arc<Bundle>),
+}
+
+/// The annotations of a classic layer (facts/sigstore.md 2.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// `dev.sigstore.cosign/certificate`: the signer's certificate, PEM.
+    pub certificate: String,
+    /// `dev.sigstore.cosign/chain`: certificates, PEM.
+    pub chain: String,
+    /// `dev.sigstore.cosign/bundle`: an entry of Rekor, JSON.
+    pub log_entry: String,
+    /// `dev.sigstore.cosign/rfc3161timestamp`: a timestamp, JSON.
+    pub timestamp: String,
+    /// The envelope byte for byte, of a classic attestation.
+    pub envelope: Bytes,
 }
 
 impl FoundSignature {
@@ -87,7 +116,17 @@ impl FoundSignature {
             signature: Bytes::new(),
             by_key: true,
             fault: None,
+            beside: Beside::Nothing,
             payload_type: None,
+        }
+    }
+
+    /// Returns the type of its predicate, also where it signs; `None` for a classic signature.
+    pub fn predicate_type(&self) -> Option<&str> {
+        match (&self.says, &self.payload_type) {
+            (Says::Attested(predicate_type), _) => Some(predicate_type),
+            (Says::Signed, Some(_)) => Some(COSIGN_SIGN),
+            (Says::Signed, None) => None,
         }
     }
 
@@ -167,9 +206,10 @@ impl SignatureLayer<'_> {
             Ok(envelope) => envelope,
             Err(error) => return self.faulty(format!("its envelope cannot be read: {error}")),
         };
-        let parts = simple_signing::beside(self.descriptor);
+        let annotations = simple_signing::annotations(self.descriptor);
+        let beside = Annotations { envelope: bytes, ..annotations.clone() };
         // With a certificate a key may have signed, too: classic layers bring both to whoever wants them.
-        self.statement(&envelope, parts, ByKey::Yes)
+        self.statement(&envelope, annotations.parts(), ByKey::Yes, Beside::Annotations(Box::new(beside)))
     }
 
     fn bundle(&self, bytes: Option<Bytes>) -> Vec<FoundSignature> {
@@ -185,18 +225,20 @@ impl SignatureLayer<'_> {
             Material::PublicKey { .. } => ByKey::Yes,
             Material::Certificate(_) | Material::Chain(_) => ByKey::No,
         };
+        let bundle = Arc::new(bundle);
         match &bundle.content {
             Content::Envelope(envelope) => {
                 // All that a bundle holds beside the envelope is in its own bytes; so that no two bundles share an id.
                 let whole = Digest::of(&bytes);
-                self.statement(envelope, IdParts { certificate: whole.as_bytes(), ..IdParts::default() }, by_key)
+                let parts = IdParts { certificate: whole.as_bytes(), ..IdParts::default() };
+                self.statement(envelope, parts, by_key, Beside::Bundle(Arc::clone(&bundle)))
             }
             Content::Message { .. } => self.faulty("its bundle holds a bare message signature and no statement"),
         }
     }
 
     /// Makes a row for each digest that a statement names.
-    fn statement(&self, envelope: &Envelope, parts: IdParts<'_>, by_key: ByKey) -> Vec<FoundSignature> {
+    fn statement(&self, envelope: &Envelope, parts: IdParts<'_>, by_key: ByKey, beside: Beside) -> Vec<FoundSignature> {
         if envelope.payload_type != IN_TOTO {
             return self.faulty(format!("its envelope's payload type is not {IN_TOTO}"));
         }
@@ -234,11 +276,25 @@ impl SignatureLayer<'_> {
                 payload: envelope.payload.clone(),
                 signature: envelope.signature.clone(),
                 by_key: by_key == ByKey::Yes,
+                beside: beside.clone(),
                 payload_type: Some(envelope.payload_type.clone()),
                 ..FoundSignature::new(id, self.format, self.place)
             });
         }
         if rows.is_empty() { self.faulty("its statement names no digest that is known here") } else { rows }
+    }
+}
+
+impl Annotations {
+    /// Returns them as parts of a signature's id.
+    pub(super) fn parts(&self) -> IdParts<'_> {
+        IdParts {
+            certificate: self.certificate.as_bytes(),
+            chain: self.chain.as_bytes(),
+            log_entry: self.log_entry.as_bytes(),
+            timestamp: self.timestamp.as_bytes(),
+            ..IdParts::default()
+        }
     }
 }
 

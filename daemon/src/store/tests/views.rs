@@ -1,6 +1,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use larder_core::check::SignedHash;
+use larder_core::key::AnchorId;
+
 use super::*;
 
 /// Everything that a store answers.
@@ -175,7 +178,7 @@ async fn checks_survive_in_the_snapshot_only() {
     let anchor = AnchorId([5; 32]);
     let missing = |store: &Store| store.facts().missing_checks(&[anchor], None).len();
     assert_eq!(missing(&store), 1);
-    store.record_checks(&[(id, anchor, Some(SignedHash::Sha256))]);
+    store.with_facts(|facts| facts.record_check(id, anchor, Some(SignedHash::Sha256)));
     assert_eq!(missing(&store), 0);
     store.close().expect("closed");
     let store = open(&home);

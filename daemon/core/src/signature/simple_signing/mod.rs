@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
+use super::found::{Annotations, Beside};
 use super::{Format, FoundSignature, IdParts};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -50,14 +51,15 @@ pub fn payload(docker_reference: &str, digest: &Digest, annotations: &BTreeMap<S
     payload::write(docker_reference, digest, annotations)
 }
 
-/// Returns what a layer's annotations hold beside the signature: parts of its id.
-pub(super) fn beside(layer: &Descriptor) -> IdParts<'_> {
-    IdParts {
-        certificate: annotation(layer, CERTIFICATE_ANNOTATION).as_bytes(),
-        chain: annotation(layer, CHAIN_ANNOTATION).as_bytes(),
-        log_entry: annotation(layer, LOG_ENTRY_ANNOTATION).as_bytes(),
-        timestamp: annotation(layer, TIMESTAMP_ANNOTATION).as_bytes(),
-        ..IdParts::default()
+/// Returns what a layer's annotations hold beside the signature.
+pub(super) fn annotations(layer: &Descriptor) -> Annotations {
+    let text = |name| annotation(layer, name).to_owned();
+    Annotations {
+        certificate: text(CERTIFICATE_ANNOTATION),
+        chain: text(CHAIN_ANNOTATION),
+        log_entry: text(LOG_ENTRY_ANNOTATION),
+        timestamp: text(TIMESTAMP_ANNOTATION),
+        envelope: Bytes::new(),
     }
 }
 
@@ -68,8 +70,10 @@ fn annotation<'a>(layer: &'a Descriptor, name: &str) -> &'a str {
 /// Reads the one signature in a layer.
 pub(super) fn read_layer(place: u32, layer: &Descriptor, bytes: Option<Bytes>) -> FoundSignature {
     let text = annotation(layer, SIGNATURE_ANNOTATION);
-    let parts = beside(layer);
+    let annotations = annotations(layer);
+    let parts = annotations.parts();
     let mut found = FoundSignature::new(parts.id(), Format::SimpleSigning, place);
+    found.beside = Beside::Annotations(Box::new(annotations.clone()));
     let is_short = |bytes: &Bytes| bytes.len() as u64 <= MAX_PAYLOAD_BYTES;
     let Some(bytes) = bytes.filter(is_short) else {
         // There is nothing to check the signature against: were it kept beside an empty payload, it could be

@@ -1,5 +1,10 @@
 //! `larder verify`.
 
+pub(crate) mod asked;
+pub(crate) mod flags;
+
+use std::collections::HashMap;
+
 use clap::Args;
 use larder_proto::v1;
 use serde_json::Value;
@@ -9,10 +14,11 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, state, text, words};
 
-/// Verify an image as `cosign verify` does, under the trust of this machine
+/// Verify an image as `cosign verify` does, under the trust of this machine, or under flags
 ///
-/// Answers from the store; for what is not held, fetches manifests and signatures only, and keeps nothing. Prints the
-/// verified payloads as cosign's JSON, whatever --output says.
+/// Answers from the store; for what is not held, fetches manifests and signatures only, and keeps nothing. With --key or an
+/// identity, these flags alone decide: every signature is looked at, in every format, wherever it is found, and the trust folder
+/// plays no part. Prints the verified payloads as cosign's JSON, whatever --output says.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes, as cosign has them: 0 accepted, 10 unsigned, 11 not found, 12 untrusted or revoked, 1 everything \
@@ -21,16 +27,54 @@ else, usage and pending included.
 Examples:
   larder verify registry.example.org/store/app:1.4
   larder verify registry.example.org/store/app:1.4 | jq '.[].optional'
+  larder verify --key cosign.pub -a env=prod registry.example.org/store/app:1.4
+  larder verify --trusted-root trusted_root.json --certificate-identity alice@example.org \\
+    --certificate-oidc-issuer https://accounts.example.org registry.example.org/store/app:1.4
   larder verify docker.io/library/alpine@sha256:4bcf…"
 )]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    flags: flags::Flags,
+    /// What the signature must say beside the digest; may be repeated
+    #[arg(short, long = "annotations", value_name = "K=V", help_heading = "Instead of the trust folder")]
+    annotations: Vec<String>,
+    /// Look at what is attached in place of the image: sbom
+    #[arg(long, value_name = "KIND", value_parser = ["sbom"], help_heading = "Instead of the trust folder")]
+    attachment: Option<String>,
+    /// Count a bundle with any attestation as a signature, as cosign does
+    #[arg(long, help_heading = "Instead of the trust folder")]
+    compat_cosign: bool,
     /// What to verify, held or not
-    #[arg(value_name = "REF")]
-    reference: String,
+    #[arg(value_name = "REF", required = true)]
+    references: Vec<String>,
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
-    let reference = arguments.reference;
+    let Arguments { flags, annotations, attachment, compat_cosign, references } = arguments;
+    let annotations = flags::annotations(&annotations)?;
+    if flags.decide(!annotations.is_empty() || attachment.is_some() || compat_cosign)? {
+        let request = flags.request(output)?;
+        for reference in references {
+            let mut request = request.clone();
+            request.reference = reference.clone();
+            request.annotations.clone_from(&annotations);
+            request.attached_sbom = attachment.is_some();
+            request.bundles_sign = compat_cosign;
+            let answer = asked::verify(request, output).await?;
+            asked::header(&reference, &answer).iter().for_each(|line| output.say(line));
+            output.data("")?;
+            output.json_line(&asked::payloads(&reference, &answer))?;
+        }
+        return Ok(Exit::Done);
+    }
+    for reference in references {
+        under_trust(reference, output).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Judges under the trust folder.
+async fn under_trust(reference: String, output: &Output) -> Result<(), Error> {
     let client = connect(output).await?;
     let request = v1::VerifyRequest { reference: reference.clone() };
     let verified = match client.verification().verify(request).await {
@@ -50,8 +94,8 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     header(&reference, &verified).iter().for_each(|line| output.say(line));
     // An empty line comes first, as with cosign.
     output.data("")?;
-    output.json_line(&payloads(&verified))?;
-    Ok(Exit::Done)
+    output.json_line(&payloads(&reference, &verified))?;
+    Ok(())
 }
 
 fn rejected(reference: &str, verdict: &v1::Verdict) -> Error {
@@ -82,9 +126,21 @@ fn header(reference: &str, verified: &v1::VerifyResponse) -> Vec<String> {
     lines
 }
 
-fn payloads(verified: &v1::VerifyResponse) -> Value {
+fn payloads(reference: &str, verified: &v1::VerifyResponse) -> Value {
+    let digest = verified.verdict.as_ref().map(|verdict| verdict.digest.as_str()).unwrap_or_default();
     // The daemon counts no signature whose payload cannot be read.
-    verified.signatures.iter().filter_map(|one| serde_json::from_slice::<Value>(&one.payload).ok()).collect()
+    let read = verified.signatures.iter().filter_map(|one| serde_json::from_slice::<Value>(&one.payload).ok());
+    read.map(|payload| payload_or_statement(reference, digest, payload)).collect()
+}
+
+/// Renders an in-toto statement in the form of a classic payload, as cosign does.
+fn payload_or_statement(reference: &str, digest: &str, payload: Value) -> Value {
+    let Some(predicate_type) = payload.get("predicateType").and_then(Value::as_str) else { return payload };
+    let annotations: HashMap<String, String> = payload["subject"][0]
+        .get("annotations")
+        .and_then(|annotations| serde_json::from_value(annotations.clone()).ok())
+        .unwrap_or_default();
+    asked::statement(reference, digest, predicate_type, &annotations)
 }
 
 #[cfg(test)]
@@ -102,11 +158,11 @@ mod tests {
             checks: vec!["the payload names the digest".to_owned()],
             ..Default::default()
         };
-        assert_eq!(payloads(&verified).to_string(), format!("[{PAYLOAD}]"));
+        assert_eq!(payloads("r/app:1", &verified).to_string(), format!("[{PAYLOAD}]"));
         let said = header("r/app:1", &verified).join("\n");
         assert!(said.contains("each of these signatures:\n  - the payload names the digest\n"), "{said}");
         assert!(!said.contains("transparency"), "only checks that ran: {said}");
-        assert_eq!(payloads(&v1::VerifyResponse::default()).to_string(), "[]");
+        assert_eq!(payloads("r/app:1", &v1::VerifyResponse::default()).to_string(), "[]");
     }
 
     #[test]

@@ -1,0 +1,149 @@
+//! Policies that ask for identities: signatures by certificates' holders, judged by the trust folder.
+
+use std::fs;
+
+use harness::fixtures::{Layout, cosign};
+use larder_proto::v1::{State, Verdict};
+use serde_json::{Value, json};
+
+use super::world::World;
+
+const ISSUER: &str = "http://127.0.0.1:8400";
+const ACCEPTED: i32 = 0;
+const UNTRUSTED: i32 = 12;
+
+fn root(name: &str) -> Vec<u8> {
+    fs::read(cosign().join("keyless/roots").join(name)).expect(name)
+}
+
+fn load(world: &World, names: &[&str]) {
+    for name in names {
+        Layout::at(cosign().join("keyless/layouts").join(name)).load_into(&world.registry, &format!("keyless/{name}"));
+    }
+}
+
+fn reference(world: &World, name: &str) -> String {
+    world.registry.reference(&format!("keyless/{name}"), "v1")
+}
+
+fn asks(who: &str) -> Value {
+    json!({"images": [{"glob": "**"}],
+        "authorities": [{"name": "people", "keyless": {"identities": [{"issuer": ISSUER, "subject": who}]}}]})
+}
+
+/// Puts a root and a policy that asks for one identity.
+fn trusting(who: &str) -> World {
+    let world = World::start();
+    world.home.trust().write("roots/lab.json", root("good.json"));
+    world.home.trust().policy("people", &asks(who));
+    world.daemon.client().trust_becomes("settled", 0, 1);
+    world
+}
+
+fn verdict(world: &World, reference: &str) -> Verdict {
+    world.daemon.client().query(reference).unwrap_or_else(|error| panic!("{reference}: {error:?}"))
+}
+
+fn state(world: &World, reference: &str) -> State {
+    verdict(world, reference).state()
+}
+
+fn becomes(world: &World, reference: &str, wanted: State) {
+    harness::eventually(&format!("{reference} is {wanted:?}"), || (state(world, reference) == wanted).then_some(()));
+}
+
+#[test]
+fn an_identity_verifies_every_format_held_and_not_held() {
+    let world = trusting("alice@example.com");
+    let good = [
+        "image-rekor1",
+        "image-rekor1-tsa",
+        "image-rekor2-tsa",
+        "image-legacy",
+        "image-legacy-tsa",
+        "image-two-signers",
+    ];
+    let bad = ["image-bad-sig-flip", "image-bad-set-flip", "image-bad-legacy-cert-swap", "image-bad-moved"];
+    load(&world, &good);
+    load(&world, &bad[..3]);
+    for (names, code) in [(&good[..], ACCEPTED), (&bad[..3], UNTRUSTED)] {
+        for name in names {
+            let reference = reference(&world, name);
+            world.home.larder(["verify", &reference]).exits(code);
+        }
+    }
+    // A signature that is held counts for its digest in every repository, and these share their image: so one at a time.
+    let output = world.home.larder(["pull", &reference(&world, "image-bad-sig-flip")]).exits(0);
+    assert_eq!(state(&world, &reference(&world, "image-bad-sig-flip")), State::Untrusted, "{}", output.stderr);
+    let explained = world.home.larder(["explain", &reference(&world, "image-bad-sig-flip")]).stdout;
+    assert!(explained.contains("identities of people"), "{explained}");
+    world.home.larder(["pull", &reference(&world, "image-rekor1-tsa")]).exits(0);
+    becomes(&world, &reference(&world, "image-rekor1-tsa"), State::Verified);
+    let explained = world.home.larder(["explain", &reference(&world, "image-rekor1-tsa")]).stdout;
+    assert!(explained.contains("by alice@example.com (http://127.0.0.1:8400)"), "{explained}");
+    // After a restart the checks are computed anew.
+    let World { registry, daemon, home } = world;
+    drop(daemon);
+    let daemon = home.launch().start();
+    let world = World { registry, daemon, home };
+    becomes(&world, &reference(&world, "image-rekor1-tsa"), State::Verified);
+}
+
+#[test]
+fn every_change_of_trust_changes_what_it_concerns() {
+    let world = trusting("alice@example.com");
+    load(&world, &["image-rekor1-tsa"]);
+    let image = reference(&world, "image-rekor1-tsa");
+    world.home.larder(["pull", &image]).exits(0);
+    becomes(&world, &image, State::Verified);
+    let trust = world.home.trust();
+    trust.policy("people", &asks("bob@example.com"));
+    becomes(&world, &image, State::Untrusted);
+    let answer = verdict(&world, &image);
+    let reason = answer.reasons.iter().find(|reason| reason.code == "identity-refused").expect("the check is named");
+    assert!(reason.detail.contains("identity") && reason.detail.contains("alice@example.com"), "{reason:?}");
+    trust.policy("people", &asks("alice@example.com"));
+    becomes(&world, &image, State::Verified);
+    let deny = json!({"identities": [{"issuer": ISSUER, "subject": "alice@example.com", "reason": "left"}]});
+    trust.write("deny.yaml", deny.to_string());
+    becomes(&world, &image, State::Revoked);
+    trust.remove("deny.yaml");
+    becomes(&world, &image, State::Verified);
+    trust.write("roots/lab.json", root("other.json"));
+    becomes(&world, &image, State::Untrusted);
+    trust.remove("roots/lab.json");
+    harness::eventually("no root", || {
+        let reasons = verdict(&world, &image).reasons;
+        reasons.iter().any(|reason| reason.code == "root-missing").then_some(())
+    });
+    trust.write("roots/lab.json", root("good.json"));
+    becomes(&world, &image, State::Verified);
+    trust.write("roots/lab.json", "{}");
+    harness::eventually("a fault", || (world.daemon.client().trust_condition() == "faulty").then_some(()));
+    assert_eq!(state(&world, &image), State::Untrusted, "a broken root only narrows");
+}
+
+#[test]
+fn an_authority_may_ask_for_timestamps_another_root_or_an_attestation() {
+    let world = trusting("alice@example.com");
+    load(&world, &["image-rekor1-tsa"]);
+    let image = reference(&world, "image-rekor1-tsa");
+    world.home.larder(["pull", &image]).exits(0);
+    let keyless =
+        json!({"identities": [{"issuerRegExp": "^http://127[.]0[.]0[.]1:8400$", "subjectRegExp": "^alice@"}]});
+    let ask = |authority: Value| {
+        world.home.trust().policy("people", &json!({"images": [{"glob": "**"}], "authorities": [authority]}));
+    };
+    ask(json!({"keyless": keyless, "rfc3161timestamp": {"trustRootRef": "lab"}}));
+    becomes(&world, &image, State::Verified);
+    ask(json!({"keyless": keyless, "ctlog": {"trustRootRef": "elsewhere"}}));
+    becomes(&world, &image, State::Untrusted);
+    ask(json!({"keyless": keyless, "signatureFormat": "bundle"}));
+    becomes(&world, &image, State::Verified);
+    ask(json!({"keyless": keyless, "signatureFormat": "legacy"}));
+    becomes(&world, &image, State::Untrusted);
+    ask(json!({"keyless": keyless}));
+    becomes(&world, &image, State::Verified);
+    ask(json!({"keyless": keyless, "attestations": [{"predicateType": "custom"}]}));
+    becomes(&world, &image, State::Untrusted);
+}
