@@ -151,7 +151,13 @@ impl Writer {
                 format!("larderd sent {}, which is no file of a layout", shown(name)),
             ));
         }
+        // Only tars are loaded by docker.
+        let is_docker_list = name == "manifest.json" && matches!(self.form, Form::New { .. } | Form::There(_));
         let begun = match &mut self.form {
+            Form::New { current, .. } if is_docker_list => {
+                complete(current.take()).map(|()| *current = Some(Current::Kept))
+            }
+            Form::There(there) if is_docker_list => there.end_current().map(|()| there.current = Some(Current::Kept)),
             Form::Stream(writer) => writer.begin(name, size),
             Form::Tar { writer, .. } => writer.as_mut().map_or_else(closed, |writer| writer.begin(name, size)),
             Form::New { beside, current } => complete(current.take())

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clap::Args;
 use futures_util::stream;
 use larder_proto::v1;
-use larder_proto::v1::load_event::Event;
 use larder_proto::v1::load_request::Request;
+use larder_proto::v1::load_response::Event;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

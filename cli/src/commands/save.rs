@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use larder_proto::v1;
-use larder_proto::v1::save_event::Event;
+use larder_proto::v1::save_response::Event;
 use serde_json::{Value, json};
 
 use super::pull;
@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
 
 /// Writes what comes; the layout is whole when this returns.
 async fn receive(
-    events: &mut tonic::Streaming<v1::SaveEvent>,
+    events: &mut tonic::Streaming<v1::SaveResponse>,
     mut writer: Writer,
     progress: &mut TransferProgress<'_>,
     output: &Output,

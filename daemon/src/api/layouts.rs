@@ -7,9 +7,9 @@ use std::time::Duration;
 use larder_core::Reference;
 use larder_proto::v1;
 use larder_proto::v1::layouts_server::Layouts;
-use larder_proto::v1::load_event::Event as LoadEvent;
 use larder_proto::v1::load_request::Request as Asked;
-use larder_proto::v1::save_event::Event as SaveEvent;
+use larder_proto::v1::load_response::Event as LoadEvent;
+use larder_proto::v1::save_response::Event as SaveEvent;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -38,13 +38,13 @@ pub(super) struct Service {
     pub(super) cancel: CancellationToken,
 }
 
-type SaveEvents = mpsc::Sender<Result<v1::SaveEvent, Status>>;
-type LoadEvents = mpsc::Sender<Result<v1::LoadEvent, Status>>;
+type SaveEvents = mpsc::Sender<Result<v1::SaveResponse, Status>>;
+type LoadEvents = mpsc::Sender<Result<v1::LoadResponse, Status>>;
 
 #[tonic::async_trait]
 impl Layouts for Service {
-    type SaveStream = ReceiverStream<Result<v1::SaveEvent, Status>>;
-    type LoadStream = ReceiverStream<Result<v1::LoadEvent, Status>>;
+    type SaveStream = ReceiverStream<Result<v1::SaveResponse, Status>>;
+    type LoadStream = ReceiverStream<Result<v1::LoadResponse, Status>>;
 
     async fn save(&self, request: Request<v1::SaveRequest>) -> Result<Response<Self::SaveStream>, Status> {
         let actor = actor(&request, "save");
@@ -106,7 +106,7 @@ impl Layouts for Service {
                 loaded = loading => match loaded {
                     Ok(loaded) => {
                         let event = LoadEvent::Loaded(loaded_event(loaded));
-                        let _ = events.send(Ok(v1::LoadEvent { event: Some(event) })).await;
+                        let _ = events.send(Ok(v1::LoadResponse { event: Some(event) })).await;
                     }
                     Err(error) => fail(&events, error.into()).await,
                 },
@@ -173,7 +173,7 @@ fn progress_event(progress: &Mutex<Option<Arc<Progress>>>) -> Option<v1::Progres
 
 async fn send(events: &SaveEvents, event: SaveEvent) {
     // Where the client has gone, the caller notices by itself.
-    let _ = events.send(Ok(v1::SaveEvent { event: Some(event) })).await;
+    let _ = events.send(Ok(v1::SaveResponse { event: Some(event) })).await;
 }
 
 /// Sends the pieces of a layout, and now and then how far it is.
@@ -279,7 +279,7 @@ async fn hand_over(
     progress: &Mutex<Option<Arc<Progress>>>,
     events: &LoadEvents,
 ) -> ApiError {
-    let send = |event| events.send(Ok(v1::LoadEvent { event: Some(event) }));
+    let send = |event| events.send(Ok(v1::LoadResponse { event: Some(event) }));
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut number: u32 = 0;
     loop {

@@ -66,7 +66,7 @@ impl Contents {
         };
         if contents.carrier.length(MARKER).is_some() && contents.carrier.length(INDEX).is_some() {
             contents.read_layout().await?;
-        } else if contents.carrier.length(docker::MANIFEST).is_some() {
+        } else if contents.carrier.length(docker::DOCKER_MANIFEST).is_some() {
             docker::read(&mut contents).await?;
         } else {
             return Err(BundleError::Unknown);

@@ -10,17 +10,33 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt as _;
 use larder_core::Digest;
 use larder_core::digest::Algorithm;
-use larder_core::manifest::{MAX_MANIFEST_BYTES, Manifest, OCI_MANIFEST};
+use larder_core::manifest::{Content, MAX_MANIFEST_BYTES, Manifest, OCI_MANIFEST};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BundleError, Carrier, Contents, Hashing, Image, MAX_INDEX_BYTES};
+use super::{BundleError, Carrier, Contents, Hashing, Image, MAX_INDEX_BYTES, blob_name};
 
-/// Lists the images.
-pub(super) const MANIFEST: &str = "manifest.json";
+/// Lists the images, for docker.
+pub const DOCKER_MANIFEST: &str = "manifest.json";
+use DOCKER_MANIFEST as MANIFEST;
 /// The most images of one archive, and the most layers of an image.
 const MAX_IMAGES: usize = 1000;
 const MAX_LAYERS: usize = 1000;
+
+/// Lists images for docker and for `podman load`, which read a tar by this file, and find the blobs where the layout has
+/// them. Indexes are left out: docker loads one image.
+pub fn for_docker<'a>(images: impl IntoIterator<Item = (Option<&'a str>, &'a Manifest)>) -> Option<Vec<u8>> {
+    let listed = images.into_iter().filter_map(|(name, manifest)| match manifest.content() {
+        Content::Image { config, layers } => Some(json!({
+            "Config": blob_name(&config.digest),
+            "RepoTags": name.map_or(Value::Null, |name| json!([name])),
+            "Layers": layers.iter().map(|layer| blob_name(&layer.digest)).collect::<Vec<_>>(),
+        })),
+        Content::Index { .. } => None,
+    });
+    let listed: Vec<Value> = listed.collect();
+    if listed.is_empty() { None } else { serde_json::to_vec(&listed).ok() }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -16,6 +16,7 @@ use larder_core::manifest::ManifestError;
 
 pub use carrier::{Ask, Carrier, FileStream, Files};
 pub use contents::{Contents, Image};
+pub use docker::{DOCKER_MANIFEST, for_docker};
 pub use hashing::Hashing;
 pub use index::{Index, Kind};
 

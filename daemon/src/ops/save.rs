@@ -16,7 +16,7 @@ use super::push::{PushError, cosign_tag, tagged, whole};
 use super::query::{Held, QueryError, resolve};
 use super::serve::gate::{self, Standing};
 use super::serve::{ServeError, open, passed};
-use crate::bundle::{INDEX, Kind, MARKER, MARKER_BYTES};
+use crate::bundle::{DOCKER_MANIFEST, INDEX, Kind, MARKER, MARKER_BYTES, for_docker};
 use crate::store::StoreError;
 use crate::store::record::{Actor, Operation, OperationKind};
 use crate::transfer::{Flights, Plan, Sink as _, StoreSource, TransferError, copy_blobs};
@@ -135,6 +135,7 @@ pub async fn save(
     for reference in references {
         all.push(prepare(ctx, reference, step).await?);
     }
+    let is_new = index.entries().is_empty();
     sink.put_file(MARKER, Bytes::from_static(MARKER_BYTES)).await?;
     let progress = Arc::new(Progress::default());
     step(Step::Copying(Arc::clone(&progress)));
@@ -151,6 +152,9 @@ pub async fn save(
         let manifests: Vec<&Manifest> = plan.nodes.iter().map(|node| &node.manifest).collect();
         sink.put_manifests(&manifests).await?;
         saved.push(list(&mut index, sink, held, plan).await?);
+    }
+    if let Some(listed) = docker_list(&all).filter(|_| is_new) {
+        sink.put_file(DOCKER_MANIFEST, listed.into()).await?;
     }
     sink.put_file(INDEX, index.to_bytes().into()).await?;
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
@@ -268,6 +272,19 @@ async fn list(index: &mut Index, sink: &LayoutSink, held: &Held, plan: &Plan) ->
         entry_name: entry_name.map(|(name, _)| name),
         attached: AttachedCounts::of(plan, &[]),
     })
+}
+
+/// Lists the images that docker could load: those that have a config and all their layers.
+fn docker_list(all: &[Saving]) -> Option<Vec<u8>> {
+    let names: Vec<Option<String>> = all
+        .iter()
+        .map(|Saving { held, .. }| Some(Reference::by_tag(held.repository.clone(), held.tag.clone()?).to_string()))
+        .collect();
+    let roots = all.iter().zip(&names).filter_map(|(saving, name)| {
+        let root = saving.plan.root_node().filter(|root| root.left_out.is_empty())?;
+        Some((name.as_deref(), &root.manifest))
+    });
+    for_docker(roots)
 }
 
 /// Unites what lies under one of cosign's tags: signatures that were there at different times become one image.
