@@ -19,6 +19,7 @@ mod journal_grow;
 mod journal_prune;
 mod judge_sample;
 mod kill;
+mod layouts;
 mod login;
 mod many;
 mod operations;
