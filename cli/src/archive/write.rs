@@ -113,7 +113,7 @@ impl Writer {
         let ending = name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
         if [".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|wrong| ending.ends_with(wrong)) {
             let message = format!("{name}: larder does not compress what it saves; layers are compressed already");
-            return Err(Error::new("usage", message).hint("end it in .tar, or `larder save REF -o - | gzip > FILE`"));
+            return Err(Error::usage(message).hint("end it in .tar, or `larder save REF -o - | gzip > FILE`"));
         }
         if ending.ends_with(".tar") {
             if path.is_dir() {

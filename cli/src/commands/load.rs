@@ -31,8 +31,8 @@ const PIECES: usize = 4;
 /// Whatever is loaded is judged under this site's trust; a load brings all of it, or nothing.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 it is here, whatever the verdict; with --dry-run, 0 where all would be accepted, 3 where one would
-not and 4 where one cannot be judged yet; 1 where it could not be loaded.
+    after_help = "Exit codes: 0 it is here, whatever the verdict; with --dry-run, 0 where all would be accepted, 3
+where one would not, and 4 where one cannot be judged yet; 1 where it could not be loaded.
 
 Examples:
   larder load app.tar
