@@ -146,6 +146,15 @@ fn what_is_not_accepted_is_not_saved() {
         assert!(!path.exists(), "nothing is left of {place}");
     }
     world.home.larder(["save", "localhost/nothing:1", "-o", "x"]).exits(1).is_a_clear_error("localhost/nothing:1");
+    // A stranger's referrer that brings no evidence stays behind, as at the endpoint.
+    world.home.trust().policy_static("all", "**", "pass");
+    world.daemon.client().becomes(&world.reference("1.0"), State::Allowed);
+    let referrer =
+        Image::new("odd").layer("anything").subject(&Image::small("1.0"), "application/vnd.acme.odd").build();
+    world.daemon.http().push_by_digest(&world.served(), &referrer);
+    let path = world.home.beside("layout");
+    world.home.larder(["save", &world.reference("1.0"), "-o", &text(&path)]).exits(0).says(&["left out", "held back"]);
+    assert!(!path.join("blobs/sha256").join(referrer.digest().hex()).exists());
     for (gate, says) in [("warn", "unsigned"), ("off", "saved to")] {
         let world = World::with_config(&format!("gate = \"{gate}\"\n"));
         world.upstream("1.0", &[]);
@@ -213,6 +222,14 @@ fn names_are_shown_and_can_be_said() {
         assert!(names.contains(name), "{name} of {names:?}");
         assert_eq!(daemon.client().state(name), State::Verified, "{name}");
     }
+    // By digest it has no tag, here and there.
+    let by_digest = format!("{}@{}", world.reference("1.0").trim_end_matches(":1.0"), Image::small("1.0").digest());
+    let bare = world.home.beside("bare");
+    world.home.larder(["save", &by_digest, "-o", &text(&bare)]).exits(0);
+    let elsewhere = Home::new();
+    let there = elsewhere.start();
+    elsewhere.larder(["load", &text(&bare)]).exits(0);
+    assert_eq!(there.client().query(&by_digest).expect("held").tags, Vec::<String>::new());
     home.larder(["load", &text(&layout), "--ref", "none"])
         .exits(1)
         .is_a_clear_error("none")
@@ -319,7 +336,8 @@ fn layouts_that_are_not_as_they_should_be() {
     };
     for digest in [&layer, &root] {
         // Other bytes, fewer, none, and none at all.
-        let changes: [(&dyn Fn(&mut Vec<u8>), &str); 3] =
+        type Change<'a> = (&'a dyn Fn(&mut Vec<u8>), &'a str);
+        let changes: [Change<'_>; 3] =
             [(&|bytes| bytes[20] ^= 1, "other bytes"), (&|bytes| bytes.truncate(9), "cut"), (&Vec::clear, "emptied")];
         for (change, what) in changes {
             let copy = damaged(&|folder| rewrite(&blob(folder, digest), change));
@@ -353,7 +371,7 @@ fn layouts_that_are_not_as_they_should_be() {
             let said = format!("\"size\":{}", image.root().bytes.len());
             let index = String::from_utf8_lossy(bytes).replace(&said, "\"size\":1");
             *bytes = index.into_bytes();
-        })
+        });
     });
     assert_refused(&home, &daemon, &own, &root.hex());
     assert_refused(

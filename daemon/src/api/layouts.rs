@@ -110,7 +110,8 @@ impl Layouts for Service {
                     }
                     Err(error) => fail(&events, error.into()).await,
                 },
-                error = hand_over(&mut requests, asked, &progress, &events) => fail(&events, error).await,
+                error = hand_over(&mut requests, asked, &events) => fail(&events, error).await,
+                () = tick(&progress, &events) => {}
                 // The client left: what was under way is dropped, and the store is as it was.
                 () = events.closed() => {}
                 () = cancel.cancelled() => stopping(&events).await,
@@ -272,46 +273,23 @@ async fn files(requests: &mut Streaming<v1::LoadRequest>) -> Result<Files, ApiEr
     }
 }
 
-/// Asks the client for files and hands over what comes, and says now and then how far it is; returns only where that ends.
+/// Asks the client for files and hands over what comes; returns only where that ends.
 async fn hand_over(
     requests: &mut Streaming<v1::LoadRequest>,
     mut asked: mpsc::Receiver<Ask>,
-    progress: &Mutex<Option<Arc<Progress>>>,
     events: &LoadEvents,
 ) -> ApiError {
-    let send = |event| events.send(Ok(v1::LoadResponse { event: Some(event) }));
-    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut number: u32 = 0;
     loop {
-        let Ask { name, from, length, answer } = tokio::select! {
-            ask = asked.recv() => match ask {
-                Some(ask) => ask,
-                // The story is over, or about to end.
-                None => std::future::pending().await,
-            },
-            _ = ticks.tick() => {
-                if let Some(event) = progress_event(progress) {
-                    let _ = send(LoadEvent::Progress(event)).await;
-                }
-                continue;
-            }
+        let Some(Ask { name, from, length, answer }) = asked.recv().await else {
+            // The story is over, or about to end.
+            return std::future::pending().await;
         };
         number = number.wrapping_add(1);
-        let _ = send(LoadEvent::Read(v1::LayoutRead { number, name, offset: from, length })).await;
+        let read = LoadEvent::Read(v1::LayoutRead { number, name, offset: from, length });
+        let _ = events.send(Ok(v1::LoadResponse { event: Some(read) })).await;
         loop {
-            let awaited = next(requests);
-            tokio::pin!(awaited);
-            let request = loop {
-                tokio::select! {
-                    request = &mut awaited => break request,
-                    _ = ticks.tick() => {
-                        if let Some(event) = progress_event(progress) {
-                            let _ = send(LoadEvent::Progress(event)).await;
-                        }
-                    }
-                }
-            };
-            let data = match request {
+            let data = match next(requests).await {
                 Ok(Asked::Data(data)) => data,
                 Ok(_) => return ApiError::invalid("invalid-argument", "only data follows the list of files"),
                 Err(error) => return error,
@@ -324,6 +302,17 @@ async fn hand_over(
             if answer.send(piece).await.is_err() || ends {
                 break;
             }
+        }
+    }
+}
+
+/// Says now and then how far a load is; returns never.
+async fn tick(progress: &Mutex<Option<Arc<Progress>>>, events: &LoadEvents) {
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Some(event) = progress_event(progress) {
+            let _ = events.send(Ok(v1::LoadResponse { event: Some(LoadEvent::Progress(event)) })).await;
         }
     }
 }

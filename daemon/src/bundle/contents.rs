@@ -94,6 +94,12 @@ impl Contents {
         (referrers, tagged)
     }
 
+    /// Returns the digests that something is attached to.
+    pub fn subjects(&self) -> impl Iterator<Item = Digest> {
+        let subjects: BTreeSet<Digest> = self.referrers.keys().chain(self.tagged.keys()).copied().collect();
+        subjects.into_iter()
+    }
+
     /// Reads a manifest; `None` where it is not there.
     ///
     /// # Errors
@@ -138,17 +144,7 @@ impl Contents {
         let mut by_kind = Vec::new();
         let mut cosigns_image = None;
         for entry in index.entries() {
-            if !entry.media_type.is_empty() && !is_manifest(&entry.media_type) {
-                self.notes.push(format!("{} is left: a {:?} is no manifest", entry.digest, cut(&entry.media_type)));
-                continue;
-            }
-            let announced = Some(entry.media_type.as_str()).filter(|media_type| !media_type.is_empty());
-            let manifest = self.manifest(&entry.digest, announced).await?;
-            let manifest = manifest.ok_or_else(|| BundleError::Missing(blob_name(&entry.digest)))?;
-            if manifest.raw().len() as u64 != entry.size {
-                let (name, actual) = (blob_name(&entry.digest), manifest.raw().len() as u64);
-                return Err(BundleError::Length { name, listed: entry.size, actual });
-            }
+            let Some(manifest) = self.listed(entry).await? else { continue };
             seen.insert(entry.digest);
             children.extend(manifest.children().iter().map(|child| child.digest));
             let image = Image::of(entry);
@@ -159,27 +155,18 @@ impl Contents {
             match Kind::of(entry) {
                 Some(Kind::Signatures) => by_kind.push((TagSuffix::Signature, entry.digest)),
                 Some(Kind::Attestations) => by_kind.push((TagSuffix::Attestation, entry.digest)),
-                kind => {
-                    if let Some(subject) = manifest.subject() {
-                        self.referrers.entry(subject.digest).or_default().insert(entry.digest);
-                        if image.entry_name.is_none() && image.reference.is_none() {
-                            continue;
-                        }
-                    }
-                    if matches!(kind, Some(Kind::Image | Kind::ImageIndex)) {
-                        cosigns_image.get_or_insert(entry.digest);
-                    }
-                    if !self.images.contains(&image) {
-                        self.images.push(image);
-                    }
+                Some(Kind::Image | Kind::ImageIndex) => {
+                    cosigns_image.get_or_insert(entry.digest);
+                    self.take_image(image, &manifest);
                 }
+                None => self.take_image(image, &manifest),
             }
         }
         // What an index lists is part of it, unless it has a name of its own; some tools list every manifest.
-        let named: HashSet<Digest> =
-            self.images.iter().filter(|image| image.is_named()).map(|image| image.digest).collect();
-        self.images
-            .retain(|image| image.is_named() || !(children.contains(&image.digest) || named.contains(&image.digest)));
+        let is_named = |image: &&Image| image.is_named();
+        let named: HashSet<Digest> = self.images.iter().filter(is_named).map(|image| image.digest).collect();
+        let is_part = |image: &Image| children.contains(&image.digest) || named.contains(&image.digest);
+        self.images.retain(|image| image.is_named() || !is_part(image));
         // cosign's own layouts hold one image, and name neither it nor its signatures.
         let cosigns_image = cosigns_image.or_else(|| self.images.first().map(|image| image.digest));
         for (suffix, digest) in by_kind {
@@ -189,6 +176,37 @@ impl Contents {
             }
         }
         self.find_orphans(&seen).await
+    }
+
+    /// Reads the manifest that an entry lists; `None` where it lists something else.
+    async fn listed(&mut self, entry: &Descriptor) -> Result<Option<Manifest>, BundleError> {
+        if !entry.media_type.is_empty() && !is_manifest(&entry.media_type) {
+            self.notes.push(format!("{} is left: a {:?} is no manifest", entry.digest, cut(&entry.media_type)));
+            return Ok(None);
+        }
+        let name = blob_name(&entry.digest);
+        let announced = Some(entry.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+        let Some(manifest) = self.manifest(&entry.digest, announced).await? else {
+            return Err(BundleError::Missing(name));
+        };
+        let actual = manifest.raw().len() as u64;
+        if actual != entry.size {
+            return Err(BundleError::Length { name, listed: entry.size, actual });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Takes an entry that is an image, a referrer, or with a name both.
+    fn take_image(&mut self, image: Image, manifest: &Manifest) {
+        if let Some(subject) = manifest.subject() {
+            self.referrers.entry(subject.digest).or_default().insert(image.digest);
+            if !image.is_named() {
+                return;
+            }
+        }
+        if !self.images.contains(&image) {
+            self.images.push(image);
+        }
     }
 
     /// Takes what lies under a tag that names a digest.

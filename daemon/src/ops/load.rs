@@ -133,7 +133,8 @@ fn tag_text(tag: Option<&Tag>) -> String {
     tag.map_or_else(String::new, |tag| format!(", only the tag {tag}"))
 }
 
-fn list(names: &[String]) -> String {
+/// Lists names for people, the first of them where there are many.
+pub(super) fn list(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
     match names.len().saturating_sub(MAX_NAMED) {
         0 => shown.join(", "),
@@ -222,13 +223,33 @@ pub async fn load(
     blobs.retain(|blob| seen.insert(blob.digest));
     // One at a time: the archive's files come over one stream.
     let copied = copy_blobs(&source, &sink, &blobs, &ctx.flights, 1, &progress).await;
-    let mut moved = copied.map_err(|error| naming_the_file(&contents, error))?;
+    let moved = copied.map_err(|error| naming_the_file(&contents, error))?;
+    let replaced = replaced(ctx, &all).await?;
+    let (manifests, seq) = record(ctx, actor, &mut all, &options.place).await?;
+    let mut images = Vec::new();
+    for (loading, replaced) in all.iter().zip(replaced) {
+        images.push(loaded(loading, replaced, Judged::Held(answer(ctx, loading.held()).await)));
+    }
+    let bytes = manifests.iter().fold(moved.bytes, |sum, manifest| sum.saturating_add(manifest.raw().len() as u64));
+    Ok(Loaded {
+        images,
+        moved: Moved { bytes, ..moved },
+        manifests: u32::try_from(manifests.len()).unwrap_or(u32::MAX),
+        notes: notes(&contents, &all, options),
+        seq,
+    })
+}
+
+/// Takes in the manifests, whose blobs are here, and makes all of it visible at once. Returns the manifests that were not
+/// here, and the operation; 0 where nothing changed.
+async fn record(ctx: &Ctx, actor: Actor, all: &mut [Loading], place: &str) -> Result<(Vec<Manifest>, u64), LoadError> {
+    let sink = StoreSink { store: &ctx.store };
     let mut manifests: Vec<Manifest> = Vec::new();
     let mut added = Vec::new();
     let mut tags = Vec::new();
     // Until it is on record: whoever signs meanwhile appends to the same tags.
     let _signing = ctx.signing.lock().await;
-    for loading in &mut all {
+    for loading in all.iter_mut() {
         let united = unite(ctx, loading).await?;
         let nodes: Vec<&Manifest> = loading.plan.nodes.iter().map(|node| &node.manifest).collect();
         manifests.extend(sink.put_manifests(&nodes).await?.into_iter().cloned());
@@ -240,22 +261,26 @@ pub async fn load(
             }
         }
     }
-    moved.bytes += manifests.iter().map(|manifest| manifest.raw().len() as u64).sum::<u64>();
-    let replaced = replaced(ctx, &all).await?;
-    let seq = if added.is_empty() && tags.is_empty() {
-        0
-    } else {
-        let names: Vec<String> = all.iter().map(|loading| named(&loading.held())).collect();
-        let reference = format!("{} from {}", list(&names), options.place);
-        let operation = Operation { kind: OperationKind::Load, reference, manifests: added, tags };
-        ctx.perform(actor, operation).await?
-    };
-    let mut images = Vec::new();
-    for (loading, replaced) in all.iter().zip(replaced) {
-        images.push(loaded(loading, replaced, Judged::Held(answer(ctx, loading.held()).await)));
+    if added.is_empty() && tags.is_empty() {
+        return Ok((manifests, 0));
     }
-    let manifests = u32::try_from(manifests.len()).unwrap_or(u32::MAX);
-    Ok(Loaded { images, moved, manifests, notes: contents.notes.clone(), seq })
+    let names: Vec<String> = all.iter().map(|loading| named(&loading.held())).collect();
+    let reference = format!("{} from {place}", list(&names));
+    let operation = Operation { kind: OperationKind::Load, reference, manifests: added, tags };
+    let seq = ctx.perform(actor, operation).await?;
+    Ok((manifests, seq))
+}
+
+/// Returns what a person should know of the archive: also what hangs on nothing in it.
+fn notes(contents: &Contents, all: &[Loading], options: &LoadOptions) -> Vec<String> {
+    let mut notes = contents.notes.clone();
+    let taken: HashSet<Digest> =
+        all.iter().flat_map(|loading| loading.plan.nodes.iter().map(|node| node.manifest.digest())).collect();
+    let strays = contents.subjects().filter(|subject| !taken.contains(subject)).count();
+    if strays > 0 && options.references.is_empty() {
+        notes.push(format!("what is attached to {strays} digests that are not in the archive was left"));
+    }
+    notes
 }
 
 /// Says what a load would bring, and how it would be judged; keeps nothing.
@@ -294,7 +319,7 @@ pub async fn dry_run(ctx: &Ctx, carrier: Carrier, options: &LoadOptions) -> Resu
         let verdict = offered::judge(ctx, &loading.repository, &source, &loading.plan).await?.verdict;
         images.push(loaded(loading, replaced, Judged::Offered(loading.held(), verdict)));
     }
-    Ok(Loaded { images, moved, manifests, notes: contents.notes.clone(), seq: 0 })
+    Ok(Loaded { images, moved, manifests, notes: notes(&contents, &all, options), seq: 0 })
 }
 
 /// Chooses the images, decides under which names they go, and plans each.

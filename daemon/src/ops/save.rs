@@ -11,6 +11,7 @@ use larder_core::signature::simple_signing::{SignatureImage, merge};
 use larder_core::{Digest, Reference, Repository, Tag};
 
 use super::Ctx;
+use super::load::list as list_names;
 use super::pull::AttachedCounts;
 use super::push::{PushError, cosign_tag, tagged, whole};
 use super::query::{Held, QueryError, resolve};
@@ -160,7 +161,7 @@ pub async fn save(
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let operation = Operation {
         kind: OperationKind::Save,
-        reference: format!("{} to {place}", names.join(", ")),
+        reference: format!("{} to {place}", list_names(&names)),
         manifests: Vec::new(),
         tags: Vec::new(),
     };
