@@ -7,7 +7,7 @@ use larder_core::manifest::{MAX_SUCCESSORS, Manifest, OCI_INDEX};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{BundleError, INDEX};
+use super::{BundleError, INDEX, MAX_INDEX_BYTES};
 
 /// The name by which tools ask for an entry: a tag, or a whole reference (image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -179,6 +179,27 @@ impl Default for Index {
     }
 }
 
+/// Writes the index that a registry without the referrers API has under a subject's fallback tag (distribution-spec,
+/// "Referrers Tag Schema"), in the order of digests, as cosign writes it; `None` where it would be too long for a manifest.
+pub fn fallback_index<'a>(referrers: impl IntoIterator<Item = &'a Manifest>) -> Option<Vec<u8>> {
+    let mut listed: BTreeMap<String, Value> = BTreeMap::new();
+    for manifest in referrers {
+        let Descriptor { media_type, size, .. } = manifest.descriptor();
+        let digest = manifest.digest().to_string();
+        let mut entry = json!({"mediaType": media_type, "size": size, "digest": digest});
+        if let Some(artifact_type) = manifest.artifact_type() {
+            entry["artifactType"] = Value::from(artifact_type);
+        }
+        if !manifest.annotations().is_empty() {
+            entry["annotations"] = json!(manifest.annotations());
+        }
+        listed.insert(digest, entry);
+    }
+    let manifests: Vec<Value> = listed.into_values().collect();
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests});
+    serde_json::to_vec(&index).ok().filter(|bytes| bytes.len() as u64 <= MAX_INDEX_BYTES)
+}
+
 /// Returns the name by which tools ask for an entry.
 pub(super) fn entry_name(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str).filter(|name| !name.is_empty())
@@ -217,6 +238,17 @@ mod tests {
         let entry = again.named("1.0").expect("listed");
         assert_eq!((entry.digest, Kind::of(entry)), (manifest("a").digest(), Some(Kind::Image)));
         assert_eq!(image_name(entry), Some("localhost/a:1.0"));
+    }
+
+    #[test]
+    fn a_fallback_index_is_a_manifest_like_any_other() {
+        let (a, b) = (manifest("a"), manifest("b"));
+        let bytes = fallback_index([&b, &a, &b]).expect("short");
+        let index = Manifest::parse(bytes.into(), Some(OCI_INDEX)).expect("an index");
+        let mut digests = vec![a.digest(), b.digest()];
+        digests.sort_by_key(ToString::to_string);
+        assert_eq!(index.children().iter().map(|child| child.digest).collect::<Vec<_>>(), digests);
+        assert!(index.children().iter().all(|child| child.artifact_type.as_deref() == Some("c")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use carrier::{Ask, Carrier, FileStream, Files};
 pub use contents::{Contents, Image};
 pub use docker::{DOCKER_MANIFEST, for_docker};
 pub use hashing::Hashing;
-pub use index::{Index, Kind};
+pub use index::{Index, Kind, fallback_index};
 
 /// The most bytes of `index.json` or `manifest.json`, as of every manifest.
 pub const MAX_INDEX_BYTES: u64 = larder_core::manifest::MAX_MANIFEST_BYTES;

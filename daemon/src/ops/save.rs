@@ -1,10 +1,10 @@
 //! Saves artifacts with everything that is attached to them into an OCI image layout, which somebody else writes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_core::artifact::{AttachedKind, TagSuffix};
+use larder_core::artifact::{AttachedKind, DigestTag, TagSuffix};
 use larder_core::digest::Algorithm;
 use larder_core::manifest::{Manifest, ManifestError};
 use larder_core::signature::simple_signing::{SignatureImage, merge};
@@ -17,7 +17,7 @@ use super::push::{PushError, cosign_tag, tagged, whole};
 use super::query::{Held, QueryError, resolve};
 use super::serve::gate::{self, Standing};
 use super::serve::{ServeError, open, passed};
-use crate::bundle::{DOCKER_MANIFEST, INDEX, Kind, MARKER, MARKER_BYTES, for_docker};
+use crate::bundle::{DOCKER_MANIFEST, INDEX, Kind, MARKER, MARKER_BYTES, fallback_index, for_docker};
 use crate::store::StoreError;
 use crate::store::record::{Actor, Operation, OperationKind};
 use crate::transfer::{Flights, Plan, Sink as _, StoreSource, TransferError, copy_blobs};
@@ -252,7 +252,7 @@ async fn list(index: &mut Index, sink: &LayoutSink, held: &Held, plan: &Plan) ->
     index.add(&root.manifest, name, Some(whole), kind(of_root));
     for (tag, images) in tagged(plan) {
         let attached = united(sink, &tag, &images).await?;
-        let names = larder_core::artifact::DigestTag::parse(&tag).filter(|names| names.digest == held.digest);
+        let names = DigestTag::parse(&tag).filter(|names| names.digest == held.digest);
         let of_root = match names.map(|names| names.suffix) {
             Some(TagSuffix::Signature) => kind(Kind::Signatures),
             Some(TagSuffix::Attestation) => kind(Kind::Attestations),
@@ -260,19 +260,39 @@ async fn list(index: &mut Index, sink: &LayoutSink, held: &Held, plan: &Plan) ->
         };
         index.add(&attached, Some(tag.as_str()), None, of_root);
     }
-    let mut listed = HashSet::new();
-    for node in &plan.nodes {
-        let is_referrer = node.attached.is_some() && cosign_tag(node).is_none();
-        if is_referrer && listed.insert(node.manifest.digest()) {
-            index.add(&node.manifest, None, None, None);
-        }
-    }
+    list_referrers(index, sink, plan).await?;
     Ok(SavedArtifact {
         held: held.clone(),
         media_type: root.manifest.media_type(),
         entry_name: entry_name.map(|(name, _)| name),
         attached: AttachedCounts::of(plan, &[]),
     })
+}
+
+/// Lists each referrer, and for each subject that has some its fallback tag, for those who copy by tags to a registry
+/// without the referrers API. A fallback tag that the layout has already stays: it may list what is not known here.
+async fn list_referrers(index: &mut Index, sink: &LayoutSink, plan: &Plan) -> Result<(), SaveError> {
+    let mut listed = HashSet::new();
+    let mut by_subject: BTreeMap<Digest, Vec<&Manifest>> = BTreeMap::new();
+    for node in plan.nodes.iter().filter(|node| cosign_tag(node).is_none()) {
+        let Some(attached) = &node.attached else { continue };
+        if listed.insert(node.manifest.digest()) {
+            index.add(&node.manifest, None, None, None);
+        }
+        if node.manifest.subject().is_some_and(|subject| subject.digest == attached.subject) {
+            by_subject.entry(attached.subject).or_default().push(&node.manifest);
+        }
+    }
+    for (digest, referrers) in by_subject {
+        let tag = DigestTag { digest, suffix: TagSuffix::Fallback }.tag();
+        let Some(tag) = tag.filter(|tag| index.named(tag.as_str()).is_none()) else { continue };
+        let Some(bytes) = fallback_index(referrers) else { continue };
+        let fallback = Manifest::parse(bytes.into(), None);
+        let fallback = fallback.map_err(|source| SaveError::Merge { tag: tag.clone(), source })?;
+        sink.put_manifests(&[&fallback]).await?;
+        index.add(&fallback, Some(tag.as_str()), None, None);
+    }
+    Ok(())
 }
 
 /// Lists the images that docker could load: those that have a config and all their layers.
