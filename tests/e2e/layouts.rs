@@ -12,8 +12,11 @@ use harness::fixtures::{self, Layout};
 use harness::image::{host_architecture, noise};
 use harness::{Daemon, Home, Image, Index, Signer};
 use larder_core::Digest;
+use larder_proto::v1;
 use larder_proto::v1::State;
+use larder_proto::v1::load_request::Request;
 use serde_json::Value;
+use tonic_types::StatusExt as _;
 
 use crate::world::World;
 
@@ -470,4 +473,57 @@ fn memory_does_not_grow_with_a_blob() {
     assert!(world.daemon.memory_kib("VmHWM") < before + (60 << 10), "saving takes pieces");
     assert!(daemon.memory_kib("VmHWM") < 180 << 10, "loading takes pieces: {} KiB", daemon.memory_kib("VmHWM"));
     home.assert_blobs_are_whole();
+}
+
+/// Loads with these requests, sent in one go; the reason of the error that ends it.
+fn load_by_hand(daemon: &Daemon, requests: Vec<Request>) -> String {
+    let sent =
+        futures_util::stream::iter(requests.into_iter().map(|request| v1::LoadRequest { request: Some(request) }));
+    let client = daemon.client();
+    let ended = harness::block(async {
+        let mut events = client.layouts().load(sent).await?.into_inner();
+        while events.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    });
+    let status = ended.expect_err("nobody can load that");
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    reason.unwrap_or_else(|| panic!("no reason: {status:?}"))
+}
+
+#[test]
+fn a_client_that_lies() {
+    let (home, mut daemon) = site();
+    let begin = || Request::Begin(v1::LoadBegin { place: "nowhere".to_owned(), ..v1::LoadBegin::default() });
+    let files = |files: &[(&str, u64)], last| {
+        let files = files.iter().map(|(name, size)| v1::LayoutFile { name: (*name).to_owned(), size: *size }).collect();
+        Request::Files(v1::LayoutFiles { files, last })
+    };
+    let data = |number, data: &[u8], last| {
+        Request::Data(v1::LayoutData { number, data: data.to_vec().into(), last, error: String::new() })
+    };
+    let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    let layout = || files(&[("oci-layout", marker.len() as u64), ("index.json", 10)], true);
+    let cut = Request::Data(v1::LayoutData { number: 1, error: "the disk is gone".to_owned(), ..Default::default() });
+    for (requests, reason) in [
+        (vec![], "interrupted"),
+        (vec![layout()], "invalid-argument"),
+        (vec![begin()], "interrupted"),
+        (vec![begin(), begin()], "invalid-argument"),
+        (vec![begin(), files(&[], true)], "invalid-layout"),
+        (vec![begin(), files(&[("../../etc/passwd", 1)], true)], "invalid-layout"),
+        (vec![begin(), files(&[("a", 1)], false), files(&[("a", 1)], true)], "invalid-layout"),
+        (vec![begin(), layout()], "interrupted"),
+        (vec![begin(), layout(), begin()], "invalid-argument"),
+        (vec![begin(), layout(), data(7, marker, true)], "interrupted"),
+        (vec![begin(), layout(), data(1, &marker[..5], true)], "invalid-layout"),
+        (vec![begin(), layout(), data(1, &[b' '; 1000], true)], "invalid-layout"),
+        (vec![begin(), layout(), data(1, marker, true), data(2, b"          ", true)], "invalid-layout"),
+        (vec![begin(), layout(), cut], "unreadable"),
+    ] {
+        let shown = format!("{requests:?}");
+        assert_eq!(load_by_hand(&daemon, requests), reason, "{shown}");
+    }
+    daemon.assert_up();
+    assert!(daemon.client().list().is_empty());
+    drop(home);
 }

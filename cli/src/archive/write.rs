@@ -239,12 +239,28 @@ fn new_folder(folder: &Path) -> io::Result<Form> {
     Ok(Form::New { beside, current: None })
 }
 
+/// The parts of a layout, and what each is.
+const PARTS: [(&str, fn(&fs::Metadata) -> bool); 5] = [
+    ("oci-layout", fs::Metadata::is_file),
+    ("index.json", fs::Metadata::is_file),
+    ("blobs", fs::Metadata::is_dir),
+    ("blobs/sha256", fs::Metadata::is_dir),
+    ("blobs/sha512", fs::Metadata::is_dir),
+];
+
 /// Opens a layout that is there, and reads its index.
 fn there(folder: &Path, name: &str) -> Result<(Form, Vec<u8>), Error> {
     let cannot = |error: io::Error| Error::file(name, &error).hint("nothing was saved");
     if !folder.join("oci-layout").is_file() {
         return Err(Error::new("exists", format!("{name} is there, is not empty, and is no OCI image layout"))
             .hint("name a folder that is not there yet; nothing was saved"));
+    }
+    // Somebody else may have made it: what leads elsewhere is not written through.
+    for (part, is_right) in PARTS {
+        if fs::symlink_metadata(folder.join(part)).is_ok_and(|metadata| !is_right(&metadata)) {
+            return Err(Error::new("exists", format!("{name}/{part} is a link, or not what a layout has there"))
+                .hint("name a folder that is not there yet; nothing was saved"));
+        }
     }
     let lock = File::open(folder).map_err(cannot)?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -495,6 +511,19 @@ mod tests {
         drop(writer);
         assert_eq!(read(&path, "index.json"), b"{\"a\":1,\"b\":2}", "what was not finished changed nothing");
         assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
+    }
+
+    #[test]
+    fn a_layout_that_leads_elsewhere_is_not_written_through() {
+        for part in ["index.json", "oci-layout", "blobs/sha256", "blobs"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (path, elsewhere) = (folder.path().join("layout"), folder.path().join("elsewhere"));
+            write_all(&path, &FILES);
+            fs::rename(path.join(part), &elsewhere).expect("moved");
+            std::os::unix::fs::symlink(&elsewhere, path.join(part)).expect("a link");
+            let error = Writer::open(&path).expect_err("a link");
+            assert_eq!(error.reason(), "exists", "{part}");
+        }
     }
 
     #[test]

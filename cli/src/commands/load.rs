@@ -79,17 +79,23 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let client = connect(output).await?;
     let mut documents = Vec::new();
     let mut exit = Exit::Done;
+    let mut failed = None;
     for path in &paths {
-        let loaded = load(&client, path, &wanted, output)
-            .await
-            .map_err(|error| error.about_unless_named(&path.display().to_string()))?;
+        let loaded = match load(&client, path, &wanted, output).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                failed = Some(error.about_unless_named(&path.display().to_string()));
+                break;
+            }
+        };
         exit = tell(path, &loaded, dry_run, output)?.or_worse(exit);
         documents.push(to_json(path, &loaded));
     }
-    if output.is_json() {
+    // What was loaded before one failed stays, and is told.
+    if output.is_json() && !documents.is_empty() {
         output.document(&Value::from(documents))?;
     }
-    Ok(exit)
+    failed.map_or(Ok(exit), Err)
 }
 
 /// Loads one archive: sends the daemon what it asks for.
