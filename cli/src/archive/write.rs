@@ -239,14 +239,9 @@ fn new_folder(folder: &Path) -> io::Result<Form> {
     Ok(Form::New { beside, current: None })
 }
 
-/// The parts of a layout, and what each is.
-const PARTS: [(&str, fn(&fs::Metadata) -> bool); 5] = [
-    ("oci-layout", fs::Metadata::is_file),
-    ("index.json", fs::Metadata::is_file),
-    ("blobs", fs::Metadata::is_dir),
-    ("blobs/sha256", fs::Metadata::is_dir),
-    ("blobs/sha512", fs::Metadata::is_dir),
-];
+/// The files of a layout that are there from its beginning, and its folders.
+const OWN_FILES: [&str; 2] = ["oci-layout", "index.json"];
+const FOLDERS: [&str; 3] = ["blobs", "blobs/sha256", "blobs/sha512"];
 
 /// Opens a layout that is there, and reads its index.
 fn there(folder: &Path, name: &str) -> Result<(Form, Vec<u8>), Error> {
@@ -256,8 +251,9 @@ fn there(folder: &Path, name: &str) -> Result<(Form, Vec<u8>), Error> {
             .hint("name a folder that is not there yet; nothing was saved"));
     }
     // Somebody else may have made it: what leads elsewhere is not written through.
-    for (part, is_right) in PARTS {
-        if fs::symlink_metadata(folder.join(part)).is_ok_and(|metadata| !is_right(&metadata)) {
+    for part in OWN_FILES.into_iter().chain(FOLDERS) {
+        let is_right = |there: &fs::Metadata| if FOLDERS.contains(&part) { there.is_dir() } else { there.is_file() };
+        if fs::symlink_metadata(folder.join(part)).is_ok_and(|there| !is_right(&there)) {
             return Err(Error::new("exists", format!("{name}/{part} is a link, or not what a layout has there"))
                 .hint("name a folder that is not there yet; nothing was saved"));
         }
