@@ -518,7 +518,7 @@ fn a_client_that_lies() {
         (vec![begin(), layout(), data(1, &marker[..5], true)], "invalid-layout"),
         (vec![begin(), layout(), data(1, &[b' '; 1000], true)], "invalid-layout"),
         (vec![begin(), layout(), data(1, marker, true), data(2, b"          ", true)], "invalid-layout"),
-        (vec![begin(), layout(), cut], "unreadable"),
+        (vec![begin(), layout(), cut], "unreadable-file"),
     ] {
         let shown = format!("{requests:?}");
         assert_eq!(load_by_hand(&daemon, requests), reason, "{shown}");

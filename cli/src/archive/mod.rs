@@ -5,13 +5,14 @@
 //! [`Writer`] takes the files of a layout, and what it writes has its name only when it is whole.
 
 mod folder;
+mod layout;
 mod spool;
 mod tar;
 mod write;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -52,6 +53,11 @@ impl Archive {
     /// Fails where it is none of those, is cut short, or has a member that could lead elsewhere; the error names it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if path == Path::new("-") {
+            if io::stdin().is_terminal() {
+                return Err(
+                    Error::usage("nothing is piped into standard input").hint("`docker save IMAGE | larder load -`")
+                );
+            }
             return Self::of_stream(io::stdin().lock(), "standard input");
         }
         let name = path.display().to_string();

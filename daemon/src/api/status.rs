@@ -72,7 +72,7 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" | "invalid-layout" | "unreadable" | "no-name" => Code::InvalidArgument,
+        | "unsupported-digest" | "invalid-layout" | "unreadable-file" | "no-name" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
         "not-accepted" => Code::PermissionDenied,

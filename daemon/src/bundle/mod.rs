@@ -132,7 +132,7 @@ impl BundleError {
     /// Returns the stable reason.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } => "unreadable",
+            Self::Unreadable { .. } => "unreadable-file",
             Self::Gone => "interrupted",
             _ => "invalid-layout",
         }

@@ -1,12 +1,12 @@
 //! Loads artifacts from what somebody carried here: a layout, or an archive of docker's, as one operation.
 
+mod unite;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use larder_core::artifact::{AttachedKind, DigestTag};
-use larder_core::digest::Algorithm;
+use larder_core::artifact::DigestTag;
 use larder_core::manifest::{Manifest, ManifestError};
-use larder_core::signature::simple_signing::{SignatureImage, merge};
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Reference, Repository, Tag};
 
@@ -15,9 +15,9 @@ use super::query::{Answer, Held, answer};
 use super::{Ctx, offered};
 use crate::bundle::{Contents, Image};
 use crate::store::StoreError;
-use crate::store::record::{Actor, AttachedTo, Operation, OperationKind, TagMoved};
+use crate::store::record::{Actor, Operation, OperationKind, TagMoved};
 use crate::transfer::{
-    LayoutSource, Node, Plan, Selection, Sink as _, StoreSink, TransferError, copy_blobs, plan as plan_copy,
+    LayoutSource, Plan, Selection, Sink as _, StoreSink, TransferError, copy_blobs, plan as plan_copy,
 };
 
 pub use crate::bundle::{Ask, BundleError, Carrier, Files};
@@ -250,7 +250,7 @@ async fn record(ctx: &Ctx, actor: Actor, all: &mut [Loading], place: &str) -> Re
     // Until it is on record: whoever signs meanwhile appends to the same tags.
     let _signing = ctx.signing.lock().await;
     for loading in all.iter_mut() {
-        let united = unite(ctx, loading).await?;
+        let united = unite::signatures(ctx, &loading.repository, &mut loading.plan).await?;
         let nodes: Vec<&Manifest> = loading.plan.nodes.iter().map(|node| &node.manifest).collect();
         manifests.extend(sink.put_manifests(&nodes).await?.into_iter().cloned());
         added.extend(news(ctx, &loading.repository, &loading.plan).await?.0);
@@ -382,50 +382,6 @@ fn target(image: &Image, name: Option<&Reference>) -> Result<(Repository, Option
         return Err(LoadError::Name(reference, "such a tag holds what is attached to a digest"));
     }
     Ok((repository, tag))
-}
-
-/// Unites the signatures that are carried with those under the same tag here, so that the tag loses none. Returns what
-/// cosign's tags name then.
-async fn unite(ctx: &Ctx, loading: &mut Loading) -> Result<BTreeMap<Tag, Digest>, LoadError> {
-    let unites =
-        |manifest: &Manifest| matches!(AttachedKind::of(manifest), AttachedKind::Signature | AttachedKind::Attestation);
-    let mut under: BTreeMap<Tag, Manifest> = BTreeMap::new();
-    let mut made = Vec::new();
-    for node in &loading.plan.nodes {
-        let Some(AttachedTo { subject, kind, tag: Some(tag) }) = &node.attached else { continue };
-        let there = match under.get(tag) {
-            Some(there) => Some(there.clone()),
-            None => match ctx.store.tag(&loading.repository, tag).await? {
-                // What cannot be read any more is replaced.
-                Some(row) if unites(&node.manifest) => ctx.store.manifest(&row.digest).await.ok(),
-                _ => None,
-            },
-        };
-        let Some(there) = there.filter(|there| unites(there) && unites(&node.manifest)) else {
-            under.insert(tag.clone(), node.manifest.clone());
-            continue;
-        };
-        let united = match merge(&there, &node.manifest) {
-            None => there,
-            // All that is there is carried, too.
-            Some(_) if merge(&node.manifest, &there).is_none() => node.manifest.clone(),
-            Some(SignatureImage { manifest, config }) => {
-                ctx.store.put_many(vec![(Algorithm::Sha256, config)]).await?;
-                let manifest =
-                    Manifest::parse(manifest, None).map_err(|source| LoadError::Merge { tag: tag.clone(), source })?;
-                made.push(Node {
-                    manifest: manifest.clone(),
-                    subject: None,
-                    attached: Some(AttachedTo { subject: *subject, kind: *kind, tag: Some(tag.clone()) }),
-                    left_out: Vec::new(),
-                });
-                manifest
-            }
-        };
-        under.insert(tag.clone(), united);
-    }
-    loading.plan.nodes.extend(made);
-    Ok(under.into_iter().map(|(tag, manifest)| (tag, manifest.digest())).collect())
 }
 
 /// Says what each image's tag names now, where that is something else.
