@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use larder_proto::v1::artifacts_client::ArtifactsClient;
 use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
+use larder_proto::v1::layouts_client::LayoutsClient;
 use larder_proto::v1::registries_client::RegistriesClient;
 use larder_proto::v1::signatures_client::SignaturesClient;
 use larder_proto::v1::sync_client::SyncClient;
@@ -87,6 +88,10 @@ impl Client {
 
     pub(crate) fn daemon(&self) -> DaemonClient<Channel> {
         DaemonClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn layouts(&self) -> LayoutsClient<Channel> {
+        LayoutsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn registries(&self) -> RegistriesClient<Channel> {

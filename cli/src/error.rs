@@ -78,6 +78,14 @@ impl Error {
         self
     }
 
+    /// Puts words in front of the message, unless it has them.
+    pub(crate) fn about_unless_named(self, noun: &str) -> Self {
+        match &self {
+            Self::Told(told) if !told.message.contains(noun) => self.about(noun),
+            _ => self,
+        }
+    }
+
     /// Returns the stable reason.
     pub(crate) fn reason(&self) -> &str {
         match self {

@@ -1,5 +1,6 @@
 //! `larder`: parse, run, exit.
 
+mod archive;
 mod commands;
 mod connect;
 mod error;
@@ -13,13 +14,14 @@ mod prompt;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::builder::{EnumValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
 use commands::Command;
 use error::Error;
 use exit::Exit;
-use output::{Format, Output, Talk};
+use output::{Format, Output, OutputArgument, Talk};
 
 /// Keeps offline, verified copies of container images, their signatures and their SBOMs, and knows at every moment
 /// which of them are still trusted.
@@ -35,8 +37,9 @@ use output::{Format, Output, Talk};
 )]
 struct Arguments {
     /// How results are written: for people, or for scripts
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
+    #[arg(short, long, global = true, default_value = "text", value_name = "FORMAT",
+          value_parser = EnumValueParser::<Format>::new().map(OutputArgument::Format))]
+    output: OutputArgument,
     /// Print only results
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -64,7 +67,7 @@ fn run(arguments: Arguments) -> Exit {
         (_, true) => Talk::Verbose,
         _ => Talk::Normal,
     };
-    let output = Output::new(arguments.output, talk);
+    let output = Output::new(arguments.output.format(), talk);
     let is_verify = arguments.command.is_verify();
     let Arguments { command, remote, .. } = arguments;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

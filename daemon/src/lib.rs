@@ -6,6 +6,7 @@
 //!         ops           the stories, one file each
 //!   transfer · trust    one graph copy · keys, policies, watcher
 //!   store · remote      outbound: disk, network
+//!       · bundle        and archive files
 //!         core          everything above depends on it
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 pub mod api;
 pub mod app;
+pub mod bundle;
 pub mod check_config;
 pub mod clock;
 pub mod config;

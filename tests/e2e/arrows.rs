@@ -6,16 +6,29 @@ use std::path::{Path, PathBuf};
 use harness::binaries::workspace;
 
 /// A room of the daemon and what it must not use: rooms of the daemon, then crates.
-const ROOMS: [(&str, &[&str], &[&str]); 9] = [
-    ("api", &["registry", "app", "remote", "transfer"], &["axum", "sled"]),
-    ("registry", &["api", "app", "remote", "transfer"], &["tonic", "larder_proto", "sled"]),
+const ROOMS: [(&str, &[&str], &[&str]); 10] = [
+    ("api", &["registry", "app", "remote", "transfer", "bundle"], &["axum", "sled"]),
+    ("registry", &["api", "app", "remote", "transfer", "bundle"], &["tonic", "larder_proto", "sled"]),
     ("ops", &["api", "registry", "app"], &["tonic", "axum", "larder_proto", "sled", "http"]),
     ("transfer", &["api", "registry", "ops", "trust", "app"], &["tonic", "axum", "larder_proto", "sled"]),
-    ("trust", &["api", "registry", "ops", "transfer", "remote", "app"], &["tonic", "axum", "larder_proto", "sled"]),
-    ("store", &["api", "registry", "ops", "transfer", "trust", "remote", "app"], &["tonic", "axum", "larder_proto"]),
+    (
+        "trust",
+        &["api", "registry", "ops", "transfer", "remote", "bundle", "app"],
+        &["tonic", "axum", "larder_proto", "sled"],
+    ),
+    (
+        "store",
+        &["api", "registry", "ops", "transfer", "trust", "remote", "bundle", "app"],
+        &["tonic", "axum", "larder_proto"],
+    ),
     (
         "remote",
         &["api", "registry", "ops", "transfer", "trust", "store", "app"],
+        &["tonic", "axum", "larder_proto", "sled"],
+    ),
+    (
+        "bundle",
+        &["api", "registry", "ops", "transfer", "trust", "store", "remote", "app"],
         &["tonic", "axum", "larder_proto", "sled"],
     ),
     (

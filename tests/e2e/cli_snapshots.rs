@@ -162,6 +162,42 @@ fn push() {
 }
 
 #[test]
+fn save() {
+    let mut session = Session::furnished();
+    let (signed, plain) = (session.reference("1.0"), session.reference("1.1"));
+    session.usage(&["save"], &[]);
+    session.larder(&["save", &signed, "--output", "app.tar"], 0);
+    session.larder(&["save", &signed, "-o", "layout"], 0);
+    session.larder(&["save", &signed, "--dir", "layout", "--output", "json"], 0);
+    session.larder(&["save", &plain, "-o", "layout"], 3);
+    session.larder(&["save", &signed], 2);
+    session.larder(&["save", &signed, "-o", "one", "--dir", "two"], 2);
+    session.larder(&["save", &signed, "-o", "app.tar.gz"], 2);
+    session.larder(&["save", &signed, "-o", "."], 1);
+    session.larder(&["save", &session.reference("none"), "-o", "x.tar"], 1);
+    session.matches("save");
+}
+
+#[test]
+fn load() {
+    let mut session = Session::furnished();
+    let signed = session.reference("1.0");
+    session.world.home.larder(["save", &signed, "-o", "layout"]).exits(0);
+    session.world.home.write_beside("note.txt", "no tar at all");
+    session.usage(&["load"], &[]);
+    session.larder(&["load", "layout"], 0);
+    session.larder(&["load", "--dry-run", "layout", "--as", "localhost/team/app"], 0);
+    session.larder(&["load", "layout", "--as", "localhost/team/app"], 0);
+    session.larder(&["--quiet", "load", "layout"], 0);
+    session.larder(&["load", "layout", "--as", "localhost/team/app:2", "--output", "json"], 0);
+    session.larder(&["load", "layout", "--ref", "2.0"], 1);
+    session.larder(&["load", "none.tar"], 1);
+    session.larder(&["load", "note.txt"], 1);
+    session.larder(&["load", "layout", "--as", "Team/App"], 1);
+    session.matches("load");
+}
+
+#[test]
 fn ls() {
     let mut session = Session::start();
     session.usage(&["ls"], &["a", "b"]);

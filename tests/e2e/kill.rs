@@ -28,6 +28,10 @@ enum Scene {
     Pull,
     /// An image is written through the endpoint.
     Receive,
+    /// An image is loaded from a layout.
+    Load,
+    /// An image is saved into a layout.
+    Save,
     /// An image is pushed to a registry.
     Push,
     /// A key is removed.
@@ -48,11 +52,13 @@ enum Scene {
     Prune,
 }
 
-const SCENES: [Scene; 13] = [
+const SCENES: [Scene; 15] = [
     Scene::Create,
     Scene::First,
     Scene::Pull,
     Scene::Receive,
+    Scene::Load,
+    Scene::Save,
     Scene::Push,
     Scene::Trust,
     Scene::Edit,
@@ -70,6 +76,8 @@ struct Stage {
     upstream: FakeRegistry,
     target: FakeRegistry,
     template: Home,
+    /// A layout with the second image and its signature.
+    layout: std::path::PathBuf,
     first: Content,
     second: Content,
 }
@@ -98,7 +106,15 @@ impl Stage {
             }
             assert!(daemon.stop().success());
         }
-        Self { scene, upstream, target, template, first, second }
+        let layout = template.beside("layout.tar");
+        if scene == Scene::Load {
+            let carrier = Home::with_config("gate = \"off\"\n");
+            let daemon = carrier.start();
+            carrier.larder(["pull", &upstream.reference(APP, "second")]).exits(0);
+            carrier.larder(["save", &upstream.reference(APP, "second"), "-o", &layout.display().to_string()]).exits(0);
+            assert!(daemon.stop().success());
+        }
+        Self { scene, upstream, target, template, layout, first, second }
     }
 
     /// Copies the template and brings about what the scene is about.
@@ -142,6 +158,12 @@ impl Stage {
     fn act(&self, home: &Home, daemon: &mut Daemon) -> bool {
         match self.scene {
             Scene::Pull | Scene::First | Scene::Snapshot => home.larder(["pull", &self.reference("second")]).code == 0,
+            Scene::Load => home.larder(["load", &self.layout.display().to_string()]).code == 0,
+            Scene::Save => {
+                let place = home.beside("saved").display().to_string();
+                let _ = fs::remove_dir_all(&place);
+                home.larder(["save", &self.reference("first"), "-o", &place]).code == 0
+            }
             Scene::Edit => {
                 let key = home.beside("other.pub");
                 fs::write(&key, Signer::new("other").public_pem()).expect("a key");
@@ -201,7 +223,7 @@ impl Stage {
             assert!(tags.contains("first"), "{point}: what was there stays: {tags:?}");
         }
         match self.scene {
-            Scene::Pull | Scene::First => {
+            Scene::Pull | Scene::First | Scene::Load => {
                 self.assert_whole_or_absent(home, &client, &self.reference("second"), confirmed, point);
             }
             Scene::Receive => self.assert_whole_or_absent(home, &client, "localhost/team/app:second", confirmed, point),
@@ -209,6 +231,15 @@ impl Stage {
                 // Where it died before the work began, the key is still there.
                 let there = home.trust().file("keys/release.pub").exists();
                 client.becomes(&self.reference("first"), if there { State::Verified } else { State::Untrusted });
+            }
+            Scene::Save => {
+                let saved = home.beside("saved");
+                assert_eq!(
+                    saved.join("index.json").exists(),
+                    confirmed,
+                    "{point}: a layout is there if it was confirmed"
+                );
+                assert_eq!(saved.exists(), confirmed, "{point}: nothing half is left");
             }
             Scene::Push if confirmed => assert!(self.target.tag(APP, "copy").is_some()),
             Scene::Push
@@ -239,7 +270,7 @@ impl Stage {
                 for blob in self.second.blobs() {
                     assert!(home.blob(&larder_core::Digest::of(blob)).exists(), "{point}: visible without a successor");
                 }
-                if self.scene == Scene::Pull {
+                if matches!(self.scene, Scene::Pull | Scene::Load) {
                     assert_eq!(verdict.state(), State::Verified, "{point}: the signature came with it");
                 }
             }
@@ -323,7 +354,7 @@ fn a_death_at_every_point_during_everything_that_writes() {
     let all: BTreeSet<_> = reached.iter().flat_map(|(_, hit)| hit.iter().copied()).collect();
     let never: Vec<_> = points.iter().filter(|point| !all.contains(*point)).collect();
     assert!(never.is_empty(), "no scene reached these points: {never:?}");
-    for scene in [Scene::Pull, Scene::Receive, Scene::Trust, Scene::Snapshot, Scene::Prune] {
+    for scene in [Scene::Pull, Scene::Load, Scene::Save, Scene::Receive, Scene::Trust, Scene::Snapshot, Scene::Prune] {
         assert!(reached.iter().any(|(of, hit)| *of == scene && !hit.is_empty()), "{scene:?} reached no point");
     }
 }

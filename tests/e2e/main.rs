@@ -22,6 +22,7 @@ mod keyless_blobs;
 mod keyless_images;
 mod keyless_policy;
 mod kill;
+mod layouts;
 mod login;
 mod many;
 mod operations;

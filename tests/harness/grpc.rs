@@ -5,6 +5,7 @@ use std::path::Path;
 use larder_proto::v1::artifacts_client::ArtifactsClient;
 use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
+use larder_proto::v1::layouts_client::LayoutsClient;
 use larder_proto::v1::query_result::Result as QueryOutcome;
 use larder_proto::v1::signatures_client::SignaturesClient;
 use larder_proto::v1::sync_client::SyncClient;
@@ -45,6 +46,11 @@ impl Client {
     /// The service `Daemon`.
     pub fn daemon(&self) -> DaemonClient<Channel> {
         DaemonClient::new(self.channel.clone())
+    }
+
+    /// The service `Layouts`.
+    pub fn layouts(&self) -> LayoutsClient<Channel> {
+        LayoutsClient::new(self.channel.clone())
     }
 
     /// The service `Signatures`.

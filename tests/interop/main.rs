@@ -6,6 +6,7 @@ mod conformance;
 mod cosign;
 mod full_disk;
 mod grpc;
+mod layouts;
 mod memory;
 mod order;
 mod registries;
@@ -17,7 +18,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 28] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -38,6 +39,9 @@ const PARTS: [Part; 25] = [
     ("podman", runtimes::podman),
     ("containerd", runtimes::containerd),
     ("conformance", conformance::the_suite),
+    ("layouts-cosign", layouts::cosign_reads_and_writes),
+    ("layouts", layouts::skopeo_oras_and_crane),
+    ("layouts-podman", layouts::archives_of_docker_and_podman),
     ("grpcurl", grpc::grpcurl_on_the_socket_and_over_tls),
     ("python", grpc::the_example_client_in_python),
     ("order", order::sync_rename_sync_frame_answer),

@@ -6,6 +6,7 @@ mod daemon;
 mod explain;
 mod inspect;
 mod key;
+mod load;
 mod log;
 mod login;
 mod ls;
@@ -14,6 +15,7 @@ mod pull;
 mod push;
 mod quickstart;
 mod rm;
+mod save;
 mod serve;
 mod show;
 mod sign;
@@ -42,6 +44,8 @@ use crate::output::Output;
 pub(crate) enum Command {
     Pull(pull::Arguments),
     Push(push::Arguments),
+    Save(save::Arguments),
+    Load(load::Arguments),
     Ls(ls::Arguments),
     Show(show::Arguments),
     Cat(cat::Arguments),
@@ -86,6 +90,8 @@ impl Command {
         match self {
             Self::Pull(arguments) => pull::run(arguments, output).await,
             Self::Push(arguments) => push::run(arguments, output).await,
+            Self::Save(arguments) => save::run(arguments, output).await,
+            Self::Load(arguments) => load::run(arguments, output).await,
             Self::Ls(arguments) => ls::run(arguments, output).await,
             Self::Show(arguments) => show::run(arguments, output).await,
             Self::Cat(arguments) => cat::run(arguments, output).await,

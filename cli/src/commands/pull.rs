@@ -286,6 +286,16 @@ pub(super) fn lines(finished: &v1::Finished, bar_was_shown: bool) -> Vec<String>
     } else if !bar_was_shown {
         lines.push(format!("  {} moved{present}", text::bytes(finished.bytes_moved)));
     }
+    if let Some(line) = attached_line(finished) {
+        lines.push(line);
+    } else if !finished.looked_at.is_empty() {
+        lines.push(format!("  signatures: 0 found ({})", finished.looked_at.join(", ")));
+    }
+    lines
+}
+
+/// Says what is attached; `None` where nothing is.
+pub(super) fn attached_line(finished: &v1::Finished) -> Option<String> {
     let counts = [
         (finished.signatures, "signature"),
         (finished.sboms, "SBOM"),
@@ -297,15 +307,10 @@ pub(super) fn lines(finished: &v1::Finished, bar_was_shown: bool) -> Vec<String>
         .filter(|(count, _)| *count > 0)
         .map(|(count, noun)| text::count(u64::from(count), noun))
         .collect();
-    if !attached.is_empty() {
-        lines.push(format!("  {}", attached.join(", ")));
-    } else if !finished.looked_at.is_empty() {
-        lines.push(format!("  signatures: 0 found ({})", finished.looked_at.join(", ")));
-    }
-    lines
+    (!attached.is_empty()).then(|| format!("  {}", attached.join(", ")))
 }
 
-fn verdict_line(verdict: &v1::Verdict, for_a_person: bool) -> String {
+pub(super) fn verdict_line(verdict: &v1::Verdict, for_a_person: bool) -> String {
     let mut line =
         format!("{}  {}", state::marked(verdict.state(), 10, for_a_person), words::because(&verdict.reasons));
     if let Some(seen) = time::read(verdict.first_seen.as_ref()).filter(|_| state::is_accepted(verdict.state())) {

@@ -14,6 +14,7 @@ pub(crate) mod words;
 pub(crate) mod wrap;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -25,6 +26,33 @@ pub(crate) enum Format {
     #[default]
     Text,
     Json,
+}
+
+/// What `--output` says: how results are written, or, where a verb writes files, where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OutputArgument {
+    Format(Format),
+    Place(PathBuf),
+}
+
+impl OutputArgument {
+    /// Reads the argument of a verb that writes files: a format's name is the format, as with every verb.
+    pub(crate) fn place_or_format(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("it is empty".to_owned()),
+            "text" => Ok(Self::Format(Format::Text)),
+            "json" => Ok(Self::Format(Format::Json)),
+            place => Ok(Self::Place(place.into())),
+        }
+    }
+
+    /// Returns how results are written.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Format(format) => *format,
+            Self::Place(_) => Format::default(),
+        }
+    }
 }
 
 /// How much is said beside results.

@@ -161,6 +161,8 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Sign => "sign",
         OperationKind::Tag => "tag",
         OperationKind::Untag => "untag",
+        OperationKind::Save => "save",
+        OperationKind::Load => "load",
     }
 }
 

@@ -25,6 +25,7 @@ const SERVICES: &[(&str, bool)] = &[
     ("larder.v1.Artifacts", true),
     ("larder.v1.Content", true),
     ("larder.v1.Daemon", false),
+    ("larder.v1.Layouts", true),
     ("larder.v1.Registries", false),
     ("larder.v1.Signatures", true),
     ("larder.v1.Sync", true),

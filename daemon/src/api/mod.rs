@@ -11,6 +11,7 @@ mod content;
 mod convert;
 mod daemon;
 mod health;
+mod layouts;
 pub mod peer;
 mod registries;
 mod roles;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use larder_proto::v1::artifacts_server::ArtifactsServer;
 use larder_proto::v1::content_server::ContentServer;
 use larder_proto::v1::daemon_server::DaemonServer;
+use larder_proto::v1::layouts_server::LayoutsServer;
 use larder_proto::v1::registries_server::RegistriesServer;
 use larder_proto::v1::signatures_server::SignaturesServer;
 use larder_proto::v1::sync_server::SyncServer;
@@ -125,8 +127,10 @@ fn routes(
     let content = content::Service { ctx: ctx.clone(), writes: writes.clone(), cancel: cancel.clone() };
     let verification = verification::Service::new(ctx.clone(), Arc::clone(process), cancel.clone());
     let daemon = daemon::Service { ctx: ctx.clone(), process: Arc::clone(process), cancel: cancel.clone() };
+    let layouts = layouts::Service { ctx: ctx.clone(), cancel: cancel.clone() };
     Ok(Routes::new(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
         .add_service(ContentServer::new(content).max_decoding_message_size(MAX_CONTENT_REQUEST))
+        .add_service(LayoutsServer::new(layouts).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))
         .add_service(SignaturesServer::new(signatures::Service { ctx: ctx.clone() }))

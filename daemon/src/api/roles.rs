@@ -43,6 +43,8 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Daemon/GetStatus", ASK),
     ("/larder.v1.Daemon/PruneJournal", CHANGE),
     ("/larder.v1.Daemon/Stop", CHANGE),
+    ("/larder.v1.Layouts/Load", CHANGE),
+    ("/larder.v1.Layouts/Save", CHANGE),
     ("/larder.v1.Registries/GetLogin", CHANGE),
     ("/larder.v1.Registries/Login", CHANGE),
     ("/larder.v1.Registries/Logout", CHANGE),

@@ -10,12 +10,14 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
 use crate::ops::content::{ReadError, WriteError};
+use crate::ops::load::{BundleError, LoadError};
 use crate::ops::login::LoginError;
 use crate::ops::pull::PullError;
 use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
 use crate::ops::receive::ReceiveError;
 use crate::ops::receive::role::RoleError;
+use crate::ops::save::SaveError;
 use crate::ops::serve::ServeError;
 use crate::ops::sign::SignError;
 use crate::ops::tags::{TagError, UntagError};
@@ -70,12 +72,13 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" => Code::InvalidArgument,
+        | "unsupported-digest" | "invalid-layout" | "unreadable-file" | "no-name" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
+        "not-accepted" => Code::PermissionDenied,
         "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself" | "refused-address"
         | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
-        "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
+        "rebuilding" | "stopping" | "pending" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }
         "unauthorized" => Code::Unauthenticated,
@@ -110,10 +113,13 @@ macro_rules! from_story {
 }
 
 from_story!(
+    BundleError,
+    LoadError,
     LoginError,
     PullError,
     PushError,
     QueryError,
+    SaveError,
     SignError,
     TagError,
     TrustEditError,

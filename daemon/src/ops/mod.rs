@@ -10,6 +10,7 @@ pub mod checks;
 pub mod content;
 pub mod corruption;
 pub mod history;
+pub mod load;
 pub mod login;
 pub mod metrics;
 mod offered;
@@ -18,6 +19,7 @@ pub mod pull;
 pub mod push;
 pub mod query;
 pub mod receive;
+pub mod save;
 pub mod serve;
 pub mod sign;
 pub mod status;
@@ -163,6 +165,8 @@ fn cause_of(operation: &Operation) -> Cause {
         OperationKind::Sign => ("signed", "was signed"),
         OperationKind::Tag => ("tagged", "was tagged"),
         OperationKind::Untag => ("untagged", "was removed"),
+        OperationKind::Save => ("saved", "was saved"),
+        OperationKind::Load => ("loaded", "was loaded"),
     };
     Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

@@ -311,11 +311,11 @@ async fn resolve(ctx: &Ctx, reference: &Reference, look: &Look) -> Result<Target
 }
 
 /// Describes the manifests of a plan; returns those that say something new, and how many signatures each node holds.
-async fn news(
+pub(super) async fn news(
     ctx: &Ctx,
     repository: &Repository,
     plan: &Plan,
-) -> Result<(Vec<ManifestAdded>, Vec<(Digest, u32)>), PullError> {
+) -> Result<(Vec<ManifestAdded>, Vec<(Digest, u32)>), StoreError> {
     let mut added = Vec::new();
     let mut signatures = Vec::new();
     for Node { manifest, subject, attached, left_out } in &plan.nodes {

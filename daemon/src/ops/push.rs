@@ -213,7 +213,12 @@ fn target(
 }
 
 /// Plans the whole artifact; an index whose children were left out is refused.
-async fn whole(ctx: &Ctx, from: &StoreSource<'_>, source: &Reference, digest: Digest) -> Result<Plan, PushError> {
+pub(super) async fn whole(
+    ctx: &Ctx,
+    from: &StoreSource<'_>,
+    source: &Reference,
+    digest: Digest,
+) -> Result<Plan, PushError> {
     let planned = plan(from, digest, &Selection::All).await.map_err(|error| match error {
         TransferError::MissingChild { index, .. } => PushError::LeftOut(index, source.to_string()),
         error => error.into(),
@@ -230,7 +235,7 @@ async fn whole(ctx: &Ctx, from: &StoreSource<'_>, source: &Reference, digest: Di
 }
 
 /// Returns the one of cosign's tags that an attached manifest goes under.
-fn cosign_tag(node: &Node) -> Option<(Tag, TagSuffix)> {
+pub(super) fn cosign_tag(node: &Node) -> Option<(Tag, TagSuffix)> {
     let attached = node.attached.as_ref()?;
     let tag = attached.tag.clone()?;
     let named = DigestTag::parse(&tag)?;
@@ -238,7 +243,7 @@ fn cosign_tag(node: &Node) -> Option<(Tag, TagSuffix)> {
 }
 
 /// Gathers the manifests under each of cosign's tags; a tag that was overwritten upstream has several.
-fn tagged(plan: &Plan) -> BTreeMap<Tag, Vec<&Manifest>> {
+pub(super) fn tagged(plan: &Plan) -> BTreeMap<Tag, Vec<&Manifest>> {
     let mut tagged: BTreeMap<Tag, Vec<&Manifest>> = BTreeMap::new();
     for node in &plan.nodes {
         if let Some((tag, _)) = cosign_tag(node) {

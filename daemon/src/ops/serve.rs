@@ -408,7 +408,7 @@ fn is_empty_object(descriptor: &Descriptor, data: &str) -> bool {
     descriptor.digest == empty() && data == "e30="
 }
 
-fn passed<T>(
+pub(super) fn passed<T>(
     decision: Decision,
     repository: &Repository,
     digest: Digest,

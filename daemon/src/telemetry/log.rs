@@ -124,6 +124,8 @@ pub fn name(kind: OperationKind) -> &'static str {
         OperationKind::Sign => "sign",
         OperationKind::Tag => "tag",
         OperationKind::Untag => "untag",
+        OperationKind::Save => "save",
+        OperationKind::Load => "load",
     }
 }
 

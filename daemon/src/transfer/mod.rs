@@ -1,11 +1,12 @@
-//! The one graph copy: push and pull are both a walk over manifests (`plan`) and a copy of what
+//! The one graph copy: push, pull, save and load are all a walk over manifests (`plan`) and a copy of what
 //! the sink lacks (`copy`), successors before parents.
 //!
 //! A [`Source`] says what an artifact consists of and what is attached to it; a [`Sink`] takes it.
-//! Both are registries or the store. Whatever a plan holds was verified against its digest.
+//! Both are registries, the store, or archives. Whatever a plan holds was verified against its digest.
 
 mod copy;
 mod flight;
+mod layout;
 mod plan;
 mod remote;
 mod store;
@@ -17,11 +18,13 @@ use futures_util::stream::BoxStream;
 use larder_core::manifest::{Manifest, ManifestError};
 use larder_core::{Descriptor, Digest, Platform, Tag};
 
+use crate::bundle::BundleError;
 use crate::remote::RemoteError;
 use crate::store::StoreError;
 
 pub use copy::{Moved, Progress, copy_blobs};
 pub use flight::Flights;
+pub use layout::{LayoutSink, LayoutSource, Piece};
 pub use plan::{Node, Plan, Selection, plan};
 pub use remote::{RemoteSink, RemoteSource};
 pub use store::{StoreSink, StoreSource};
@@ -116,6 +119,9 @@ pub enum TransferError {
     /// The store did not do what was asked.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// An archive is not what it should be.
+    #[error("{0}")]
+    Bundle(#[from] BundleError),
     /// A manifest that another one lists is not there.
     #[error("{digest}, which the index {index} lists, is not there")]
     MissingChild {
@@ -193,6 +199,7 @@ impl TransferError {
         match self {
             Self::Remote { source, .. } => source.reason(),
             Self::Store(error) => error.reason(),
+            Self::Bundle(error) => error.reason(),
             Self::MissingChild { .. } | Self::MissingRoot(_) => "not-found",
             Self::TooDeep(_) | Self::TooManyManifests(_) | Self::Manifest { .. } => "invalid-manifest",
             Self::NoPlatform { .. } => "no-platform",
@@ -206,6 +213,7 @@ impl TransferError {
         match self {
             Self::Remote { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
             Self::MissingChild { .. } | Self::MissingRoot(_) => {
                 Some("the registry is incomplete or was changed meanwhile: try again, or ask its owner".to_owned())
             }

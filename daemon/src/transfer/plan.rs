@@ -25,6 +25,8 @@ const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 pub enum Selection {
     /// Every one.
     All,
+    /// Every one that the source has; at least one of each index.
+    Present,
     /// Those for a platform, what names no platform, and the attestations of those.
     Platform(Platform),
     /// None: the index alone.
@@ -131,6 +133,10 @@ impl<S: Source> Walk<'_, S> {
                 let index = manifest.digest();
                 let mut any = false;
                 for (child, fetched) in self.fetch(index, kept).await? {
+                    let Some(fetched) = fetched else {
+                        left_out.push(child);
+                        continue;
+                    };
                     let wanted =
                         self.taken.contains(&child) || self.take(fetched, SubjectRole::Child, depth + 1).await?;
                     any |= wanted;
@@ -160,7 +166,7 @@ impl<S: Source> Walk<'_, S> {
     /// Parts an index's children into those to take and those to leave out.
     fn select(&self, index: &Manifest) -> (Vec<Descriptor>, Vec<Digest>) {
         let wanted = match self.selection {
-            Selection::All => return (index.children().to_vec(), Vec::new()),
+            Selection::All | Selection::Present => return (index.children().to_vec(), Vec::new()),
             Selection::RootOnly => return (Vec::new(), index.children().iter().map(|child| child.digest).collect()),
             Selection::Platform(wanted) => wanted,
         };
@@ -188,16 +194,24 @@ impl<S: Source> Walk<'_, S> {
         (kept.into_iter().cloned().collect(), others.into_iter().map(|child| child.digest).collect())
     }
 
-    async fn fetch(&self, index: Digest, children: Vec<Descriptor>) -> Result<Vec<(Digest, Manifest)>, TransferError> {
+    /// Fetches an index's children; `None` for one that the source need not have.
+    async fn fetch(
+        &self,
+        index: Digest,
+        children: Vec<Descriptor>,
+    ) -> Result<Vec<(Digest, Option<Manifest>)>, TransferError> {
         if self.nodes.len() + children.len() > MAX_MANIFESTS {
             return Err(TransferError::TooManyManifests(self.root));
         }
-        let source = self.source;
+        let (source, may_lack) = (self.source, *self.selection == Selection::Present);
         stream::iter(children)
             .map(|child| async move {
                 let digest = child.digest;
                 let found = source.manifest(&digest).await?;
-                Ok((digest, found.ok_or(TransferError::MissingChild { digest, index })?))
+                if found.is_none() && !may_lack {
+                    return Err(TransferError::MissingChild { digest, index });
+                }
+                Ok((digest, found))
             })
             .buffered(CONCURRENCY)
             .try_collect()
@@ -208,7 +222,7 @@ impl<S: Source> Walk<'_, S> {
         let offered = index.children().iter().filter_map(|child| child.platform.clone());
         let wanted = match self.selection {
             Selection::Platform(platform) => platform.clone(),
-            Selection::All | Selection::RootOnly => {
+            Selection::All | Selection::Present | Selection::RootOnly => {
                 Platform { os: "any".into(), architecture: "any".into(), variant: None }
             }
         };
