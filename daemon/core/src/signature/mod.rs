@@ -4,7 +4,11 @@
 //! ([`simple_signing::read`]), also for those that cannot be read or that this version does not check: a
 //! signature that is there is never "none".
 
+pub mod bundle_writer;
+mod go_json;
+mod manifest_json;
 pub mod simple_signing;
+pub mod statement;
 
 #[cfg(test)]
 mod fixtures;

@@ -4,7 +4,6 @@
 //! hold the signature over it. Reading is as lenient as cosign is, save where leniency could make two readers
 //! see two things; writing is byte for byte what cosign writes.
 
-mod go_json;
 mod image;
 mod payload;
 
@@ -20,7 +19,7 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 
-pub use image::{SignatureImage, append, merge};
+pub use image::{SignatureImage, append, append_attestation, merge};
 
 /// The most bytes that a payload may have; a longer one is recorded and not counted.
 pub const MAX_PAYLOAD_BYTES: u64 = 1 << 20;
