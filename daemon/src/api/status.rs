@@ -70,11 +70,20 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" => Code::InvalidArgument,
+        | "unsupported-digest" | "invalid-predicate" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
-        "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself" | "refused-address"
-        | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
+        "left-out"
+        | "trust-faulty"
+        | "needs-consent"
+        | "foreign-name"
+        | "read-only"
+        | "itself"
+        | "refused-address"
+        | "refused-redirect"
+        | "plain-http"
+        | "no-subject"
+        | "too-many-signatures" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }

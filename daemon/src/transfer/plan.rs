@@ -27,6 +27,8 @@ pub enum Selection {
     All,
     /// Those for a platform, what names no platform, and the attestations of those.
     Platform(Platform),
+    /// Every one that the source has.
+    Held,
     /// None: the index alone.
     RootOnly,
 }
@@ -138,7 +140,8 @@ impl<S: Source> Walk<'_, S> {
                         left_out.push(child);
                     }
                 }
-                if !any && !manifest.children().is_empty() && *self.selection != Selection::RootOnly {
+                let may_be_empty = matches!(self.selection, Selection::RootOnly | Selection::Held);
+                if !any && !manifest.children().is_empty() && !may_be_empty {
                     if role == SubjectRole::Child {
                         return Ok(false);
                     }
@@ -160,7 +163,7 @@ impl<S: Source> Walk<'_, S> {
     /// Parts an index's children into those to take and those to leave out.
     fn select(&self, index: &Manifest) -> (Vec<Descriptor>, Vec<Digest>) {
         let wanted = match self.selection {
-            Selection::All => return (index.children().to_vec(), Vec::new()),
+            Selection::All | Selection::Held => return (index.children().to_vec(), Vec::new()),
             Selection::RootOnly => return (Vec::new(), index.children().iter().map(|child| child.digest).collect()),
             Selection::Platform(wanted) => wanted,
         };
@@ -192,14 +195,18 @@ impl<S: Source> Walk<'_, S> {
         if self.nodes.len() + children.len() > MAX_MANIFESTS {
             return Err(TransferError::TooManyManifests(self.root));
         }
-        let source = self.source;
+        let (source, may_lack) = (self.source, *self.selection == Selection::Held);
         stream::iter(children)
             .map(|child| async move {
                 let digest = child.digest;
-                let found = source.manifest(&digest).await?;
-                Ok((digest, found.ok_or(TransferError::MissingChild { digest, index })?))
+                match source.manifest(&digest).await? {
+                    Some(found) => Ok(Some((digest, found))),
+                    None if may_lack => Ok(None),
+                    None => Err(TransferError::MissingChild { digest, index }),
+                }
             })
             .buffered(CONCURRENCY)
+            .try_filter_map(|found| async move { Ok(found) })
             .try_collect()
             .await
     }
@@ -208,7 +215,7 @@ impl<S: Source> Walk<'_, S> {
         let offered = index.children().iter().filter_map(|child| child.platform.clone());
         let wanted = match self.selection {
             Selection::Platform(platform) => platform.clone(),
-            Selection::All | Selection::RootOnly => {
+            Selection::All | Selection::Held | Selection::RootOnly => {
                 Platform { os: "any".into(), architecture: "any".into(), variant: None }
             }
         };

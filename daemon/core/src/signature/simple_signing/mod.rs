@@ -185,7 +185,11 @@ fn read_layer(place: u32, layer: &Descriptor, bytes: Option<Bytes>) -> FoundSign
     found
 }
 
-fn decode_signature(text: &str) -> Result<Bytes, String> {
+/// Decodes the signature in a layer's annotation; the error is what is wrong with it, in words.
+///
+/// # Errors
+/// Fails where there is none, where it is too long, and where it is no base64.
+pub fn decode_signature(text: &str) -> Result<Bytes, String> {
     // Go skips line ends in base64.
     let text: String = text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
     if text.is_empty() {
