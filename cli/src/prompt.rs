@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 
 /// Holds the password, as cosign has it; a variable that is set and empty is the empty password.
-const PASSWORD_VARIABLE: &str = "COSIGN_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "COSIGN_PASSWORD";
 /// The longest password that is read from a pipe.
 const MAX_PASSWORD: u64 = 64 << 10;
 

@@ -557,6 +557,15 @@ fn key() {
     session.usage(&["key", "generate"], &["x"]);
     session.larder(&["key", "generate"], 0);
     session.larder(&["key", "generate"], 1);
+    session.usage(&["key", "import"], &["x"]);
+    session.usage(&["key", "public"], &["x"]);
+    let keys = harness::binaries::workspace().join("tests/fixtures/cosign/keys");
+    session.world.home.write_beside("openssl.pem", fs::read(keys.join("ed25519.pem")).expect("a key"));
+    session.world.home.write_beside("theirs.key", fs::read(keys.join("p256.key")).expect("a key"));
+    session.larder(&["key", "import", "--key", "openssl.pem"], 0);
+    session.larder(&["key", "import", "--key", "theirs.key"], 1);
+    session.larder(&["key", "public", "--key", "theirs.key"], 0);
+    session.larder(&["key", "public", "--key", "openssl.pem"], 1);
     let made = session.larder(&["key", "generate", "--output-key-prefix", "ci", "--output", "json"], 0);
     let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
     session.transcript.hide(made["id"].as_str().expect("an id"), "KEY-ID");
@@ -586,6 +595,27 @@ fn sign() {
     session.larder(&["sign", "--key", "none.key", &plain], 1);
     session.larder(&["sign", "--key", "release.pub", &plain], 1);
     session.matches("sign");
+}
+
+#[test]
+fn attest() {
+    let mut session = Session::furnished();
+    let keys = harness::binaries::workspace().join("tests/fixtures/cosign/keys");
+    session.world.home.write_beside("cosign.key", fs::read(keys.join("p256.key")).expect("a key"));
+    session.world.home.write_beside("sbom.json", "{\"bomFormat\":\"CycloneDX\"}");
+    session.world.home.write_beside("broken.json", "{\"bomFormat\":");
+    let plain = session.reference("1.1");
+    session.usage(&["attest"], &[&plain]);
+    let attest = ["attest", "--key", "cosign.key", "--type", "cyclonedx", "--predicate"];
+    session.larder(&[&attest[..], &["sbom.json", &plain]].concat(), 0);
+    session.larder(&[&attest[..], &["sbom.json", &plain]].concat(), 0);
+    let attested = session.larder(&[&attest[..], &["sbom.json", &plain, "--output", "json"]].concat(), 0);
+    // It names the registry's port.
+    let attested: serde_json::Value = serde_json::from_str(&attested).expect("JSON");
+    session.transcript.hide(attested["manifest"].as_str().expect("a digest"), "sha256:…");
+    session.larder(&[&attest[..], &["broken.json", &plain]].concat(), 1);
+    session.larder(&[&attest[..], &["none.json", &plain]].concat(), 1);
+    session.matches("attest");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! One module a feature, by the same names as in the rooms of the daemon and the client.
 
 mod arrows;
+mod attest;
 mod bad_input;
 mod cli;
 mod cli_snapshots;
@@ -34,6 +35,7 @@ mod resume;
 mod second_pull;
 mod second_uid;
 mod sign;
+mod sign_formats;
 mod status;
 mod store_faults;
 mod tags;

@@ -123,7 +123,7 @@ fn the_daemon_stores_only_signatures_that_verify() {
     world.upstream("1.0", &[]);
     world.pull("1.0");
     let (mut signatures, signer) = (world.daemon.client().signatures(), Signer::new("api"));
-    let request = PrepareSignatureRequest { reference: world.reference("1.0"), annotations: Default::default() };
+    let request = PrepareSignatureRequest { reference: world.reference("1.0"), ..Default::default() };
     let prepared = harness::block(signatures.prepare_signature(request)).expect("PrepareSignature").into_inner();
     let attach = |signature: Bytes, payload: Bytes| AttachSignatureRequest {
         repository: prepared.repository.clone(),
@@ -131,6 +131,7 @@ fn the_daemon_stores_only_signatures_that_verify() {
         payload,
         signature,
         public_key: signer.public_pem(),
+        ..Default::default()
     };
     let good = Bytes::from(signer.sign_bytes(&prepared.payload));
     let other = Bytes::from(Signer::new("another").sign_bytes(&prepared.payload));

@@ -167,3 +167,24 @@ fn accepting_what_is_untrusted_is_asked() {
         world.home.larder(["status", &reference]).exits(state);
     }
 }
+
+#[test]
+fn overwriting_a_key_pair_is_asked() {
+    let home = harness::Home::new();
+    let generate = || home.invoke(["key", "generate"]).env("COSIGN_PASSWORD", "s3cret");
+    generate().run().exits(0);
+    let read = || std::fs::read(home.beside("cosign.key")).expect("the key");
+    let before = read();
+    for (answer, code) in [("n\r", 1), ("\r", 1), ("y\r", 0)] {
+        let mut terminal = Terminal::run(generate(), 120);
+        terminal.shows("cosign.key is there already. Overwrite it? [y/N]");
+        terminal.types(answer);
+        if code == 0 {
+            terminal.shows("cosign.pub is there already. Overwrite it? [y/N]");
+            terminal.types(answer);
+        }
+        let (ended, shown) = terminal.ends();
+        assert_eq!(ended, code, "{answer:?}: {shown}");
+        assert_eq!(read() == before, code == 1, "{answer:?}: {shown}");
+    }
+}

@@ -11,6 +11,7 @@ mod memory;
 mod order;
 mod registries;
 mod runtimes;
+mod signing;
 mod tools;
 
 use std::time::Instant;
@@ -18,7 +19,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 28] = [
+const PARTS: [Part; 30] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -29,6 +30,8 @@ const PARTS: [Part; 28] = [
     ("skopeo", registries::skopeo_reads_and_writes),
     ("cosign-signs", cosign::signs_into_the_endpoint),
     ("cosign-verifies", cosign::verifies_what_larder_signed),
+    ("larder-signs", signing::cosign_verifies_every_kind),
+    ("larder-signs-more", signing::cosign_verifies_sboms_indexes_and_imported_keys),
     ("cosign-2", cosign::version_2_at_the_endpoint),
     ("cosign-3", cosign::version_3_at_the_endpoint),
     ("skopeo-client", clients::skopeo),

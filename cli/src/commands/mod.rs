@@ -1,5 +1,6 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
+mod attest;
 mod cat;
 mod completion;
 mod daemon;
@@ -64,6 +65,16 @@ pub(crate) enum Command {
     Trust(trust::Arguments),
     Key(key::Arguments),
     Sign(sign::Arguments),
+    Attest(attest::Arguments),
+    /// cosign's name for `larder key generate`
+    #[command(hide = true)]
+    GenerateKeyPair(key::Generate),
+    /// cosign's name for `larder key import`
+    #[command(hide = true)]
+    ImportKeyPair(key::Import),
+    /// cosign's name for `larder key public`
+    #[command(hide = true)]
+    PublicKey(key::Public),
     Serve(serve::Arguments),
     Login(login::Login),
     Logout(login::Logout),
@@ -110,6 +121,10 @@ impl Command {
             Self::Trust(arguments) => trust::run(arguments, output).await,
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Attest(arguments) => attest::run(arguments, output).await,
+            Self::GenerateKeyPair(arguments) => key::generate(&arguments, output),
+            Self::ImportKeyPair(arguments) => key::import(&arguments, output),
+            Self::PublicKey(arguments) => key::public(&arguments, output),
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,
             Self::Logout(arguments) => login::logout(arguments, output).await,

@@ -6,7 +6,7 @@ use larder_proto::v1::sync_event::Event;
 use serde_json::json;
 
 use super::pull;
-use crate::connect::connect;
+use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, json};
@@ -17,7 +17,8 @@ use crate::progress::TransferProgress;
 #[command(after_help = "Examples:
   larder push registry.example.org/store/app:1.4
   larder push registry.example.org/store/app:1.4 mirror.example.org/store/app:1.4
-  larder push localhost/team/app:dev registry.example.org/team/app:dev")]
+  larder push localhost/team/app:dev registry.example.org/team/app:dev
+  larder push --signatures registry.example.org/store/app:1.4    # the image is there already")]
 pub(crate) struct Arguments {
     /// What to push: something that is held here
     #[arg(value_name = "SRC")]
@@ -25,13 +26,35 @@ pub(crate) struct Arguments {
     /// Where to [default: the source's own repository and tag]
     #[arg(value_name = "DEST")]
     destination: Option<String>,
+    /// Push only what is attached: signatures, attestations, SBOMs
+    #[arg(long)]
+    signatures: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
-    let destination = arguments.destination.unwrap_or_default();
-    let target = if destination.is_empty() { arguments.source.clone() } else { destination.clone() };
-    let request = v1::PushRequest { source: arguments.source.clone(), destination };
+    let Arguments { source, destination, signatures } = arguments;
     let client = connect(output).await?;
+    let scope = if signatures { v1::PushScope::Attached } else { v1::PushScope::Whole };
+    push(&client, source, destination.unwrap_or_default(), scope, output).await
+}
+
+/// Pushes what is attached to an artifact to where it came from.
+///
+/// # Errors
+/// Fails where the registry refuses it, or does not hold the artifact.
+pub(super) async fn attached(client: &Client, reference: &str, output: &Output) -> Result<Exit, Error> {
+    push(client, reference.to_owned(), String::new(), v1::PushScope::Attached, output).await
+}
+
+async fn push(
+    client: &Client,
+    source: String,
+    destination: String,
+    scope: v1::PushScope,
+    output: &Output,
+) -> Result<Exit, Error> {
+    let target = if destination.is_empty() { source.clone() } else { destination.clone() };
+    let request = v1::PushRequest { source: source.clone(), destination, scope: scope.into() };
     let mut events = client.sync().push(request).await?.into_inner();
     let mut progress = TransferProgress::new(output);
     let mut resolved = None;
@@ -44,15 +67,12 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             }
         };
         let Some(v1::SyncEvent { event: Some(event), .. }) = event else {
-            return Err(Error::new(
-                "incomplete",
-                format!("larderd ended the push of {} before it was done", arguments.source),
-            )
-            .hint("push it again; what arrived need not move twice"));
+            return Err(Error::new("incomplete", format!("larderd ended the push of {source} before it was done"))
+                .hint("push it again; what arrived need not move twice"));
         };
         match event {
             Event::Resolved(now) => {
-                output.say(&pull::resolved_line(&arguments.source, &now));
+                output.say(&pull::resolved_line(&source, &now));
                 resolved = Some(now);
             }
             Event::Progress(now) => progress.update(&now),
@@ -61,13 +81,13 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             Event::Failed(failed) => {
                 progress.finish();
                 let told = pull::told(failed);
-                let named = told.message.contains(&arguments.source) || told.message.contains(&target);
+                let named = told.message.contains(&source) || told.message.contains(&target);
                 let error = Error::Told(Box::new(told));
-                return Err(if named { error } else { error.about(&arguments.source) });
+                return Err(if named { error } else { error.about(&source) });
             }
             Event::Finished(finished) => {
                 progress.finish();
-                tell(&arguments.source, &target, resolved.as_ref(), &finished, output)?;
+                tell(&source, &target, resolved.as_ref(), &finished, output)?;
                 return Ok(Exit::Done);
             }
         }

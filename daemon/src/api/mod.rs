@@ -25,6 +25,7 @@ mod verification;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_core::signature::statement::MAX_PREDICATE_BYTES;
 use larder_proto::v1::artifacts_server::ArtifactsServer;
 use larder_proto::v1::content_server::ContentServer;
 use larder_proto::v1::daemon_server::DaemonServer;
@@ -52,6 +53,8 @@ use status::ApiError;
 
 /// The most bytes of a request that may hold a manifest, which has up to 4 MiB; of every other, tonic's 4 MiB.
 const MAX_CONTENT_REQUEST: usize = (4 << 20) + (64 << 10);
+/// The most bytes of a request that may hold a predicate, or a statement around one.
+const MAX_SIGNATURES_REQUEST: usize = MAX_PREDICATE_BYTES + (1 << 20);
 /// How often writes are looked through for idle ones.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a client that does not read keeps the daemon from stopping.
@@ -133,7 +136,10 @@ fn routes(
         .add_service(LayoutsServer::new(layouts).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))
-        .add_service(SignaturesServer::new(signatures::Service { ctx: ctx.clone() }))
+        .add_service(
+            SignaturesServer::new(signatures::Service { ctx: ctx.clone() })
+                .max_decoding_message_size(MAX_SIGNATURES_REQUEST),
+        )
         .add_service(TrustServer::new(trust::Service { ctx: ctx.clone(), process: Arc::clone(process) }))
         .add_service(VerificationServer::new(verification))
         .add_service(DaemonServer::new(daemon))

@@ -49,6 +49,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Registries/Login", CHANGE),
     ("/larder.v1.Registries/Logout", CHANGE),
     ("/larder.v1.Signatures/AttachSignature", CHANGE),
+    ("/larder.v1.Signatures/ListSignable", ASK),
     ("/larder.v1.Signatures/PrepareSignature", CHANGE),
     ("/larder.v1.Sync/Pull", CHANGE),
     ("/larder.v1.Sync/Push", CHANGE),

@@ -23,7 +23,7 @@ use crate::ops::Ctx;
 use crate::ops::pull::{
     AttachedCounts, Keep, Looks, Moved, Outcome, Progress, PullOptions, Pulled, Selection, Step, all_tags, pull,
 };
-use crate::ops::push::{Pushed, Step as PushStep, push};
+use crate::ops::push::{Pushed, Scope, Step as PushStep, push};
 use crate::store::record::Actor;
 
 /// How often a transfer says how far it is.
@@ -82,12 +82,17 @@ impl Sync for Service {
             "" => None,
             text => Some(text.parse().map_err(ApiError::from)?),
         };
+        let scope = match v1::PushScope::try_from(request.scope) {
+            Ok(v1::PushScope::Unspecified | v1::PushScope::Whole) => Scope::Whole,
+            Ok(v1::PushScope::Attached) => Scope::Attached,
+            Err(_) => return Err(ApiError::invalid("invalid-argument", "this scope of a push is not known").into()),
+        };
         let (events, stream) = mpsc::channel(EVENTS);
         let (ctx, cancel) = (self.ctx.clone(), self.cancel.clone());
         self.ctx.tasks.spawn(async move {
             let reporter = Reporter::new(&request.source, &events);
             let on_step = |step| reporter.push_step(step);
-            let pushed = reporter.during(push(&ctx, actor, &source, destination.as_ref(), &on_step));
+            let pushed = reporter.during(push(&ctx, actor, &source, destination.as_ref(), scope, &on_step));
             tokio::select! {
                 pushed = pushed => match pushed {
                     Ok(pushed) => reporter.send(Event::Finished(pushed_event(pushed))).await,

@@ -18,6 +18,15 @@ use crate::transfer::{
     Flights, Moved, Node, Plan, Progress, RemoteSink, Selection, Sink, StoreSource, TransferError, copy_blobs, plan,
 };
 
+/// What of an artifact is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The artifact and what is attached to it.
+    Whole,
+    /// What is attached to the artifact and to those of its manifests that are held; the artifact is there already.
+    Attached,
+}
+
 /// What was pushed.
 #[derive(Clone, Debug)]
 pub struct Pushed {
@@ -72,6 +81,14 @@ pub enum PushError {
     /// Children of an index were left out when it was pulled.
     #[error("the index {0} is not whole: manifests of other platforms were left out when it was pulled")]
     LeftOut(Digest, String),
+    /// Only what is attached was to be pushed, and the destination does not hold what it is attached to.
+    #[error("{repository} does not hold {digest}, so nothing can be attached to it there")]
+    NoSubject {
+        /// The destination.
+        repository: Repository,
+        /// The artifact.
+        digest: Digest,
+    },
     /// A signature image could not be united with the one at the destination.
     #[error("{tag}: {source}")]
     Merge {
@@ -99,6 +116,7 @@ impl PushError {
             Self::Local(_) => "local-repository",
             Self::OtherDigest { .. } | Self::Reserved(_) => "invalid-reference",
             Self::LeftOut(..) => "left-out",
+            Self::NoSubject { .. } => "no-subject",
             Self::Merge { .. } => "invalid-manifest",
             Self::Remote(error) => error.reason(),
             Self::Transfer(error) => error.reason(),
@@ -117,6 +135,9 @@ impl PushError {
             Self::Reserved(_) => Some("push the artifact itself; what is attached goes along".to_owned()),
             Self::LeftOut(_, reference) => {
                 Some(format!("`larder pull --platform all {reference}` brings what is missing"))
+            }
+            Self::NoSubject { .. } => {
+                Some("`larder push` without `--signatures` carries the artifact along".to_owned())
             }
             Self::Merge { .. } => {
                 Some("what lies under this tag at the destination is no signature image; remove it there".to_owned())
@@ -141,20 +162,31 @@ pub async fn push(
     actor: Actor,
     source: &Reference,
     destination: Option<&Reference>,
+    scope: Scope,
     step: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Pushed, PushError> {
     let held = resolve(ctx, source).await?;
     let (repository, tag) = target(source, destination, held.digest)?;
     let remote = ctx.remotes.repository(&repository, Access::Push)?;
     let from = StoreSource { store: &ctx.store, repository: &held.repository };
-    let planned = whole(ctx, &from, source, held.digest).await?;
-    let root = planned.root_node().ok_or(TransferError::MissingRoot(held.digest))?;
+    let mut planned = match scope {
+        Scope::Whole => whole(ctx, &from, source, held.digest).await?,
+        Scope::Attached => plan(&from, held.digest, &Selection::Present).await?,
+    };
+    let root = planned.root_node().cloned().ok_or(TransferError::MissingRoot(held.digest))?;
     step(Step::Resolved {
         repository: repository.clone(),
         tag: tag.clone(),
         digest: held.digest,
         media_type: root.manifest.media_type(),
     });
+
+    if scope == Scope::Attached {
+        if remote.manifest(&held.digest).await?.is_none() {
+            return Err(PushError::NoSubject { repository, digest: held.digest });
+        }
+        planned.nodes.retain(|node| node.attached.is_some());
+    }
 
     let sink = RemoteSink { repository: &remote };
     let progress = Arc::new(Progress::default());
@@ -170,7 +202,8 @@ pub async fn push(
     for (tag, images) in tagged(&planned) {
         manifests += u32::from(push_tagged(&remote, &tag, &images).await?);
     }
-    if let Some(tag) = &tag
+    if scope == Scope::Whole
+        && let Some(tag) = &tag
         && remote.resolve(tag).await?.is_none_or(|there| there.digest != held.digest)
     {
         remote.push_manifest(&root.manifest, Some(tag)).await?;

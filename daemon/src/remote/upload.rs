@@ -144,8 +144,8 @@ impl RemoteRepository {
     }
 }
 
-/// Returns the bytes of a fallback index with one more entry. What is there already is kept as it is, unknown fields
-/// included.
+/// Returns the bytes of a fallback index with one more entry, sorted by digest as cosign sorts it. What is there already is
+/// kept as it is, unknown fields included.
 fn appended(at: &At, index: Option<&Manifest>, manifest: &Manifest) -> Result<Bytes, RemoteError> {
     let malformed = |why: &str| RemoteError::Malformed { at: at.clone(), why: why.into() };
     let annotations: BTreeMap<String, String> = manifest.annotations().clone();
@@ -170,6 +170,8 @@ fn appended(at: &At, index: Option<&Manifest>, manifest: &Manifest) -> Result<By
             let entry = serde_json::to_value(entry)?;
             if let Some(manifests) = document.get_mut("manifests").and_then(serde_json::Value::as_array_mut) {
                 manifests.push(entry);
+                let digest = |entry: &serde_json::Value| entry["digest"].as_str().unwrap_or_default().to_owned();
+                manifests.sort_by_key(digest);
             }
             serde_json::to_vec(&document)
         }),

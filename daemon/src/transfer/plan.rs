@@ -144,7 +144,8 @@ impl<S: Source> Walk<'_, S> {
                         left_out.push(child);
                     }
                 }
-                if !any && !manifest.children().is_empty() && *self.selection != Selection::RootOnly {
+                let may_be_empty = matches!(self.selection, Selection::RootOnly);
+                if !any && !manifest.children().is_empty() && !may_be_empty {
                     if role == SubjectRole::Child {
                         return Ok(false);
                     }

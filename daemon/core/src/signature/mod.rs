@@ -4,10 +4,14 @@
 //! [`dsse`] and [`bundle`].
 
 pub mod bundle;
+pub mod bundle_writer;
 pub mod dsse;
 pub mod found;
+mod go_json;
+mod manifest_json;
 pub mod predicate;
 pub mod simple_signing;
+pub mod statement;
 
 #[cfg(test)]
 mod fixtures;

@@ -9,15 +9,19 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{BASE64, SIGNATURE_ANNOTATION, go_json};
-use crate::artifact::SIMPLE_SIGNING;
-use crate::descriptor::{Descriptor, Platform};
+use super::{BASE64, SIGNATURE_ANNOTATION};
+use crate::artifact::{DSSE_ENVELOPE, SIMPLE_SIGNING};
+use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::manifest::{Content, Manifest, OCI_MANIFEST};
+use crate::signature::go_json;
+use crate::signature::manifest_json::ManifestJson;
 
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Go's zero time: cosign records none unless asked to.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
+/// What a classic attestation's layer says about itself.
+const PREDICATE_TYPE_ANNOTATION: &str = "predicateType";
 
 /// A signature image as cosign writes it: manifest, config, and the layers' bytes are the payloads.
 #[derive(Clone, Debug)]
@@ -33,13 +37,30 @@ pub struct SignatureImage {
 pub fn append(existing: Option<&Manifest>, payload: &[u8], signature: &[u8]) -> Option<SignatureImage> {
     let mut layer = Descriptor::new(SIMPLE_SIGNING, Digest::of(payload), payload.len() as u64);
     layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), BASE64.encode(signature));
+    append_layer(existing, &layer)
+}
+
+/// Appends a signed statement, in the envelope that [`envelope`](crate::signature::bundle_writer::envelope) writes, to
+/// the image at an `.att` tag (or begins one). Returns `None` where it is there.
+pub fn append_attestation(
+    existing: Option<&Manifest>,
+    envelope: &[u8],
+    predicate_type: &str,
+) -> Option<SignatureImage> {
+    let mut layer = Descriptor::new(DSSE_ENVELOPE, Digest::of(envelope), envelope.len() as u64);
+    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), String::new());
+    layer.annotations.insert(PREDICATE_TYPE_ANNOTATION.to_owned(), predicate_type.to_owned());
+    append_layer(existing, &layer)
+}
+
+fn append_layer(existing: Option<&Manifest>, layer: &Descriptor) -> Option<SignatureImage> {
     let layers = existing.map_or(&[][..], Manifest::layers);
     let is_there = layers.iter().any(|other| {
         other.digest == layer.digest
             && other.media_type == layer.media_type
             && other.annotations.get(SIGNATURE_ANNOTATION) == layer.annotations.get(SIGNATURE_ANNOTATION)
     });
-    (!is_there).then(|| write(existing, layers.iter().chain([&layer])))
+    (!is_there).then(|| write(existing, layers.iter().chain([layer])))
 }
 
 /// Unites the layers of two signature images of one subject (`ours` after `theirs`), each layer once; `None`
@@ -78,65 +99,6 @@ struct RootFsJson<'a> {
 
 #[derive(Serialize)]
 struct EmptyJson {}
-
-/// The fields in the order of go-containerregistry's `v1.Manifest`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ManifestJson<'a> {
-    schema_version: u8,
-    media_type: &'a str,
-    config: DescriptorJson<'a>,
-    layers: Vec<DescriptorJson<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<DescriptorJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-}
-
-/// The fields in the order of go-containerregistry's `v1.Descriptor`: the size before the digest.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DescriptorJson<'a> {
-    media_type: &'a str,
-    size: u64,
-    digest: &'a Digest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    platform: Option<PlatformJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct PlatformJson<'a> {
-    architecture: &'a str,
-    os: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    variant: Option<&'a str>,
-}
-
-impl<'a> From<&'a Descriptor> for DescriptorJson<'a> {
-    fn from(descriptor: &'a Descriptor) -> Self {
-        Self {
-            media_type: &descriptor.media_type,
-            size: descriptor.size,
-            digest: &descriptor.digest,
-            data: descriptor.data.as_deref(),
-            annotations: &descriptor.annotations,
-            platform: descriptor.platform.as_ref().map(|Platform { os, architecture, variant }| PlatformJson {
-                architecture,
-                os,
-                variant: variant.as_deref(),
-            }),
-            artifact_type: descriptor.artifact_type.as_deref(),
-        }
-    }
-}
 
 /// Writes an image with `layers`, in the flavour and with the annotations of `base`, if there is one.
 ///

@@ -4,7 +4,6 @@
 //! hold the signature over it. Reading is as lenient as cosign is, save where leniency could make two readers
 //! see two things; writing is byte for byte what cosign writes.
 
-mod go_json;
 mod image;
 mod payload;
 
@@ -19,7 +18,7 @@ use super::{Format, FoundSignature, IdParts};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 
-pub use image::{SignatureImage, append, merge};
+pub use image::{SignatureImage, append, append_attestation, merge};
 
 /// The most bytes that a payload may have; a longer one is recorded and not counted.
 pub const MAX_PAYLOAD_BYTES: u64 = 1 << 20;
@@ -116,7 +115,11 @@ pub(super) fn read_layer(place: u32, layer: &Descriptor, bytes: Option<Bytes>) -
     found
 }
 
-fn decode_signature(text: &str) -> Result<Bytes, String> {
+/// Decodes the signature in a layer's annotation; the error is what is wrong with it, in words.
+///
+/// # Errors
+/// Fails where there is none, where it is too long, and where it is no base64.
+pub fn decode_signature(text: &str) -> Result<Bytes, String> {
     // Go skips line ends in base64.
     let text: String = text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
     if text.is_empty() {

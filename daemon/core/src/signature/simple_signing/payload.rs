@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::go_json;
 use crate::digest::Digest;
+use crate::signature::go_json;
 
 /// What `critical.type` says in cosign's signatures.
 const COSIGN_TYPE: &str = "cosign container image signature";
