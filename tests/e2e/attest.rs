@@ -133,7 +133,7 @@ fn the_daemon_stores_only_what_was_signed_about_the_digest() {
     let signing = prepare(&image.digest(), "", SignatureFormat::Bundle).expect("prepared").payload;
     let sign_type = prepare(&image.digest(), "https://sigstore.dev/cosign/sign/v1", SignatureFormat::Legacy);
     assert_eq!(sign_type.expect_err("refused").code(), tonic::Code::InvalidArgument);
-    let message = |payload: &[u8]| larder_core::signature::statement::pae("application/vnd.in-toto+json", payload);
+    let message = |payload: &[u8]| larder_core::signature::dsse::pae("application/vnd.in-toto+json", payload);
     let mut signatures = world.daemon.client().signatures();
     let mut attach = |payload: &[u8], message: &[u8], format: i32| {
         let request = AttachSignatureRequest {

@@ -10,7 +10,7 @@ use harness::{Content, FakeRegistry, Home, Image, Index};
 use larder_core::Digest;
 use larder_core::check::Checker;
 use larder_core::key::PublicKey;
-use larder_core::signature::statement::{PAYLOAD_TYPE, pae};
+use larder_core::signature::dsse::{IN_TOTO, pae};
 use serde_json::{Value, json};
 
 use crate::world::{APP, World};
@@ -45,11 +45,11 @@ pub(crate) fn blob(http: &harness::Http, repository: &str, descriptor: &Value) -
 #[track_caller]
 pub(crate) fn checked(envelope: &Value, key: &str) -> Value {
     let bytes = |value: &Value| STANDARD.decode(value.as_str().expect("text")).expect("base64");
-    assert_eq!(envelope["payloadType"], PAYLOAD_TYPE);
+    assert_eq!(envelope["payloadType"], IN_TOTO);
     let (payload, signatures) = (bytes(&envelope["payload"]), envelope["signatures"].as_array().expect("signatures"));
     assert_eq!(signatures.len(), 1);
     let public = PublicKey::from_pem(harness::fixtures::public_key(&format!("{key}.pub")).as_bytes()).expect("a key");
-    let message = pae(PAYLOAD_TYPE, &payload);
+    let message = pae(IN_TOTO, &payload);
     assert!(Checker::new(&message, &bytes(&signatures[0]["sig"])).check(&public).is_some(), "{key}: {envelope}");
     serde_json::from_slice(&payload).expect("a statement")
 }

@@ -5,6 +5,7 @@ use larder_core::Digest;
 use larder_core::keyless::Signed;
 use larder_core::signature::bundle::Content;
 use larder_core::signature::dsse::{COSIGN_SIGN, Envelope, Statement};
+use larder_core::signature::predicate;
 
 use super::verify_blob::blob::Blob;
 use super::verify_blob::flags::{Flags, usage};
@@ -13,20 +14,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Output;
 
-/// The names that cosign has for predicate types (facts: its predicate.go).
-const TYPES: [(&str, &str); 11] = [
-    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
-    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
-    ("spdx", "https://spdx.dev/Document"),
-    ("spdxjson", "https://spdx.dev/Document"),
-    ("cyclonedx", "https://cyclonedx.org/bom"),
-    ("link", "https://in-toto.io/Link/v1"),
-    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
-    ("openvex", "https://openvex.dev/ns"),
-    ("intoto", "https://in-toto.io/Statement/v0.1"),
-];
+/// cosign's name for a predicate that is a statement itself, which only files have.
+const IN_TOTO_NAME: (&str, &str) = ("intoto", "https://in-toto.io/Statement/v0.1");
 
 /// Verify an attestation about a file, offline, as cosign does
 ///
@@ -103,7 +92,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
 
 fn check_type(statement: &Statement, wanted: &str) -> Result<(), Error> {
     let found = statement.predicate_type.as_str();
-    let uri = TYPES.iter().find(|(name, _)| *name == wanted).map_or(wanted, |(_, uri)| uri);
+    let uri = if wanted == IN_TOTO_NAME.0 { IN_TOTO_NAME.1 } else { predicate::uri_of(wanted) };
     if found == COSIGN_SIGN {
         return Err(Error::new("not-an-attestation", "the bundle is a signature, not an attestation")
             .hint("`larder verify-blob` checks signatures"));

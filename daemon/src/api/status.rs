@@ -72,12 +72,23 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" | "invalid-predicate" | "invalid-layout" | "unreadable-file" | "no-name" => Code::InvalidArgument,
+        | "unsupported-digest" | "invalid-predicate" | "invalid-layout" | "unreadable-file" | "no-name" => {
+            Code::InvalidArgument
+        }
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
         "not-accepted" => Code::PermissionDenied,
-        "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself" | "refused-address"
-        | "refused-redirect" | "plain-http" | "no-subject" | "too-many-signatures" => Code::FailedPrecondition,
+        "left-out"
+        | "trust-faulty"
+        | "needs-consent"
+        | "foreign-name"
+        | "read-only"
+        | "itself"
+        | "refused-address"
+        | "refused-redirect"
+        | "plain-http"
+        | "no-subject"
+        | "too-many-signatures" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "pending" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }

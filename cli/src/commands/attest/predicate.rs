@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use jiff::Timestamp;
+use larder_core::signature::predicate;
 use serde_json::{Map, Value, json};
 
 use crate::commands::sign::Predicate;
@@ -28,7 +29,6 @@ pub(super) enum Type {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Known {
     name: &'static str,
-    uri: &'static str,
     body: Body,
 }
 
@@ -49,24 +49,19 @@ const SLSA_02: Body = Body::Object(&["builder", "buildType"]);
 
 /// cosign's names, in the order of its own help.
 const KNOWN: [Known; 10] = [
-    Known { name: "custom", uri: "https://cosign.sigstore.dev/attestation/v1", body: Body::Custom },
-    Known { name: "slsaprovenance", uri: "https://slsa.dev/provenance/v0.2", body: SLSA_02 },
-    Known { name: "slsaprovenance02", uri: "https://slsa.dev/provenance/v0.2", body: SLSA_02 },
-    Known { name: "slsaprovenance1", uri: "https://slsa.dev/provenance/v1", body: Body::Provenance1 },
-    Known { name: "spdx", uri: "https://spdx.dev/Document", body: Body::Text },
-    Known { name: "spdxjson", uri: "https://spdx.dev/Document", body: Body::Object(&[]) },
-    Known { name: "cyclonedx", uri: "https://cyclonedx.org/bom", body: Body::Object(&[]) },
+    Known { name: "custom", body: Body::Custom },
+    Known { name: "slsaprovenance", body: SLSA_02 },
+    Known { name: "slsaprovenance02", body: SLSA_02 },
+    Known { name: "slsaprovenance1", body: Body::Provenance1 },
+    Known { name: "spdx", body: Body::Text },
+    Known { name: "spdxjson", body: Body::Object(&[]) },
+    Known { name: "cyclonedx", body: Body::Object(&[]) },
     Known {
         name: "link",
-        uri: "https://in-toto.io/Link/v1",
         body: Body::Object(&["_type", "name", "materials", "products", "byproducts", "command", "environment"]),
     },
-    Known {
-        name: "vuln",
-        uri: "https://cosign.sigstore.dev/attestation/vuln/v1",
-        body: Body::Object(&["invocation", "scanner", "metadata"]),
-    },
-    Known { name: "openvex", uri: "https://openvex.dev/ns", body: Body::Object(&[]) },
+    Known { name: "vuln", body: Body::Object(&["invocation", "scanner", "metadata"]) },
+    Known { name: "openvex", body: Body::Object(&[]) },
 ];
 
 impl Type {
@@ -89,7 +84,7 @@ impl Type {
 
     fn uri(&self) -> &str {
         match self {
-            Self::Named(known) => known.uri,
+            Self::Named(known) => predicate::uri_of(known.name),
             Self::Uri(uri) => uri,
         }
     }

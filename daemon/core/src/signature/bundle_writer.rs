@@ -9,9 +9,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::dsse::IN_TOTO;
 use super::go_json;
 use super::manifest_json::{DescriptorJson, ManifestJson};
-use super::statement::PAYLOAD_TYPE;
 use crate::artifact::EMPTY_JSON;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -62,7 +62,7 @@ struct HintJson {
 fn envelope_json(statement: &[u8], signature: &[u8]) -> EnvelopeJson<'static> {
     EnvelopeJson {
         payload: STANDARD.encode(statement),
-        payload_type: PAYLOAD_TYPE,
+        payload_type: IN_TOTO,
         signatures: [SignatureJson { sig: STANDARD.encode(signature) }],
     }
 }
@@ -132,7 +132,8 @@ pub fn signature_over(statement: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::check::{Checker, SignedHash};
-    use crate::signature::statement::{SIGN_PREDICATE, pae, signature};
+    use crate::signature::dsse::{COSIGN_SIGN, pae};
+    use crate::signature::statement::signature;
 
     /// facts/sigstore.md, annex A.
     const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
@@ -151,14 +152,14 @@ kDN2/8K4Edsj50RoZ3hB/oOaU5AGuuWTPnCA2n6tvB95RAXyl5rBXZGJIw==
     fn annex_a2_to_the_byte() {
         let key = PublicKey::from_pem(PUBLIC.as_bytes()).expect("a key");
         let (statement, raw) = (signature(&digest(), &BTreeMap::new()), STANDARD.decode(SIGNATURE).expect("base64"));
-        let valid = Checker::new(&pae(PAYLOAD_TYPE, &statement), &raw).check(&key);
+        let valid = Checker::new(&pae(IN_TOTO, &statement), &raw).check(&key);
         assert_eq!(valid, Some(SignedHash::Sha256));
         let bundle = bundle(&key, &statement, &raw);
         assert_eq!(bundle.len(), 659);
         assert_eq!(Digest::of(&bundle).hex(), "2ebc25898230c200ff000660fd9d6de957338e2df5c3c2e69ac601f5c3e107f6");
         let subject = Descriptor::new(OCI_MANIFEST, digest(), 1234);
         let created = "2026-01-02T03:04:05.678Z".parse().expect("a time");
-        let manifest = referrer(&bundle, &subject, SIGN_PREDICATE, created);
+        let manifest = referrer(&bundle, &subject, COSIGN_SIGN, created);
         assert_eq!(manifest.len(), 878, "{}", String::from_utf8_lossy(&manifest));
         assert_eq!(Digest::of(&manifest).hex(), "54415f2263bf311688854481f47af9c717e47d926a9fb742ef1e9daff9b9a109");
     }

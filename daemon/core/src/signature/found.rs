@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::bundle::{Bundle, Content, Material};
 use super::dsse::{COSIGN_SIGN, Envelope, IN_TOTO, Statement, pae};
+use super::statement::MAX_PREDICATE_TYPE_BYTES;
 use super::{Format, IdParts, SignatureId, simple_signing};
 use crate::artifact::{BUNDLE_PREFIX, DSSE_ENVELOPE, NOTATION, SIMPLE_SIGNING};
 use crate::descriptor::Descriptor;
@@ -24,8 +25,6 @@ use crate::manifest::Manifest;
 pub const MAX_ENVELOPE_BYTES: u64 = 32 << 20;
 /// The most digests that one statement may name.
 const MAX_NAMED: usize = 1024;
-/// The most bytes that a predicate type may have.
-const MAX_PREDICATE_TYPE: usize = 256;
 
 /// What a signature says about the digest that it names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -246,7 +245,7 @@ impl SignatureLayer<'_> {
             Ok(statement) => statement,
             Err(error) => return self.faulty(format!("its statement cannot be read: {error}")),
         };
-        if !(1..=MAX_PREDICATE_TYPE).contains(&statement.predicate_type.len()) {
+        if !(1..=MAX_PREDICATE_TYPE_BYTES).contains(&statement.predicate_type.len()) {
             return self.faulty("its predicate type is empty, or longer than 256 bytes");
         }
         let says = match (self.format, statement.predicate_type.as_str()) {

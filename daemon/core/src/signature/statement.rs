@@ -8,17 +8,14 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use super::dsse::COSIGN_SIGN;
 use super::go_json;
 use crate::digest::Digest;
 
-/// The DSSE payload type of statements.
-pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// The predicate type by which cosign's bundles sign an image.
-pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// The most bytes that a predicate may have: a gRPC message holds it, and base64 makes it a third longer.
 pub const MAX_PREDICATE_BYTES: usize = 16 << 20;
 /// The most bytes that a predicate type may have.
-pub const MAX_PREDICATE_TYPE_BYTES: usize = 1024;
+pub const MAX_PREDICATE_TYPE_BYTES: usize = 256;
 
 /// The `_type` of signatures.
 const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
@@ -38,7 +35,7 @@ pub enum StatementError {
     #[error("the predicate type is no URI")]
     PredicateType,
     /// The predicate type is a signature's.
-    #[error("{SIGN_PREDICATE} is the predicate type of signatures, not of attestations")]
+    #[error("{COSIGN_SIGN} is the predicate type of signatures, not of attestations")]
     Signature,
 }
 
@@ -72,7 +69,7 @@ pub fn signature(digest: &Digest, annotations: &BTreeMap<String, String>) -> Vec
     go_json::to_vec(&Signing {
         kind: STATEMENT_V1,
         subject: [SignedSubject { digest: digest_set(digest), annotations }],
-        predicate_type: SIGN_PREDICATE,
+        predicate_type: COSIGN_SIGN,
         predicate: Empty {},
     })
 }
@@ -99,7 +96,7 @@ pub fn attestation(
     {
         return Err(StatementError::PredicateType);
     }
-    if predicate_type == SIGN_PREDICATE {
+    if predicate_type == COSIGN_SIGN {
         return Err(StatementError::Signature);
     }
     // What would close the statement and go on behind it is no JSON value. Unlike `IgnoredAny`, this bounds the depth.
@@ -123,13 +120,6 @@ pub fn attestation(
 
 fn digest_set(digest: &Digest) -> BTreeMap<&'static str, String> {
     BTreeMap::from([(digest.algorithm().name(), digest.hex())])
-}
-
-/// Writes the bytes that are signed for a payload: DSSE's pre-authentication encoding (DSSE, protocol.md, "Signature
-/// Definition").
-pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
-    [head.as_bytes(), payload].concat()
 }
 
 /// What a statement that was written here says.
@@ -167,13 +157,14 @@ pub fn read(statement: &[u8]) -> Option<Said> {
     let Statement { kind, subject: [subject], predicate_type, .. } = serde_json::from_slice(statement).ok()?;
     let (algorithm, hex) = subject.digest.first_key_value().filter(|_| subject.digest.len() == 1)?;
     let digest = format!("{algorithm}:{hex}").parse().ok()?;
-    let expected = if predicate_type == SIGN_PREDICATE { STATEMENT_V1 } else { STATEMENT_V01 };
+    let expected = if predicate_type == COSIGN_SIGN { STATEMENT_V1 } else { STATEMENT_V01 };
     (kind == expected).then_some(Said { digest, predicate_type })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::dsse::{IN_TOTO, pae};
 
     fn digest() -> Digest {
         "sha256:2640004483400099caaf561d540c6f3feb82d56361b8bdd9f0cc19432c31f0fc".parse().expect("digest")
@@ -186,10 +177,10 @@ mod tests {
             String::from_utf8(statement.clone()).expect("UTF-8"),
             r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"2640004483400099caaf561d540c6f3feb82d56361b8bdd9f0cc19432c31f0fc"},"annotations":{}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}"#
         );
-        let signed = pae(PAYLOAD_TYPE, &statement);
+        let signed = pae(IN_TOTO, &statement);
         assert!(signed.starts_with(b"DSSEv1 28 application/vnd.in-toto+json 230 {"));
         assert_eq!(Digest::of(&signed).hex(), "9b0640c49e21714090365c68d2d9b2bf1b4e583c47ff12ad56488d9f95b399cf");
-        let said = Said { digest: digest(), predicate_type: SIGN_PREDICATE.to_owned() };
+        let said = Said { digest: digest(), predicate_type: COSIGN_SIGN.to_owned() };
         assert_eq!(read(&statement), Some(said));
         let annotated = signature(&digest(), &BTreeMap::from([("b".to_owned(), "<".to_owned())]));
         assert!(String::from_utf8_lossy(&annotated).contains(r#""annotations":{"b":"\u003c"}"#));
@@ -222,7 +213,7 @@ mod tests {
         for kind in ["", "a b", "a\u{1b}[1m", &"x".repeat(MAX_PREDICATE_TYPE_BYTES + 1)] {
             assert_eq!(attest(kind, b"{}"), Err(StatementError::PredicateType), "{kind:?}");
         }
-        assert_eq!(attest(SIGN_PREDICATE, b"{}"), Err(StatementError::Signature));
+        assert_eq!(attest(COSIGN_SIGN, b"{}"), Err(StatementError::Signature));
         let long = vec![b' '; MAX_PREDICATE_BYTES + 1];
         assert_eq!(attest("https://x", &long), Err(StatementError::TooLong(long.len())));
     }
@@ -234,7 +225,7 @@ mod tests {
         let hex = digest().hex();
         for (from, to) in [
             ("Statement/v1", "Statement/v0.1"),
-            (SIGN_PREDICATE, "https://other"),
+            (COSIGN_SIGN, "https://other"),
             ("{\"digest\"", "{\"more\":1,\"digest\""),
             ("\"predicate\":{}", "\"predicate\":{},\"predicate\":{}"),
             ("\"predicate\":{}", "\"Predicate\":{}"),

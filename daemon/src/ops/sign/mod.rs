@@ -9,9 +9,10 @@ use bytes::Bytes;
 use larder_core::check::{Checker, check};
 use larder_core::key::{KeyError, PublicKey};
 use larder_core::manifest::{Manifest, ManifestError};
+use larder_core::signature::dsse::{COSIGN_SIGN, IN_TOTO, pae};
 use larder_core::signature::found;
 use larder_core::signature::simple_signing::{self, MAX_COSIGN_LAYERS, MAX_PAYLOAD_BYTES};
-use larder_core::signature::statement::{self, PAYLOAD_TYPE, SIGN_PREDICATE, StatementError, pae};
+use larder_core::signature::statement::{self, StatementError};
 use larder_core::{Digest, Reference, Repository, Tag};
 
 use super::Ctx;
@@ -214,10 +215,10 @@ fn verify(signed: &Signed, key: &PublicKey) -> Result<Option<String>, SignError>
     if said.digest != signed.digest {
         return Err(SignError::OtherPayload(signed.digest));
     }
-    if signed.format == Format::Legacy && said.predicate_type == SIGN_PREDICATE {
+    if signed.format == Format::Legacy && said.predicate_type == COSIGN_SIGN {
         return Err(SignError::BadSignature("cosign has no classic signature over a statement"));
     }
-    let message = pae(PAYLOAD_TYPE, &signed.payload);
+    let message = pae(IN_TOTO, &signed.payload);
     match Checker::new(&message, &signed.signature).check(key) {
         Some(_) => Ok(Some(said.predicate_type)),
         None => Err(SignError::BadSignature(FOREIGN)),

@@ -7,10 +7,10 @@ use larder_core::digest::Algorithm;
 use larder_core::key::PublicKey;
 use larder_core::manifest::Manifest;
 use larder_core::signature::bundle_writer::{BUNDLE_V03, EMPTY_CONFIG, bundle, envelope, referrer, signature_over};
+use larder_core::signature::dsse::{IN_TOTO, pae};
 use larder_core::signature::simple_signing::{
     MAX_COSIGN_LAYERS, SIGNATURE_ANNOTATION, SignatureImage, append, append_attestation, decode_signature,
 };
-use larder_core::signature::statement::{PAYLOAD_TYPE, pae};
 use larder_core::{Descriptor, Digest, Reference};
 
 use super::{Attached, SignError, Signed};
@@ -128,7 +128,7 @@ async fn has_signed(
     }
     let stored = ctx.store.read(&present.digest, new_length + LENGTHS_DIFFER).await?;
     let Some(signature) = signature_over(&signed.payload, &stored) else { return Ok(false) };
-    Ok(Checker::new(&pae(PAYLOAD_TYPE, &signed.payload), &signature).check(key).is_some())
+    Ok(Checker::new(&pae(IN_TOTO, &signed.payload), &signature).check(key).is_some())
 }
 
 /// Makes a manifest visible with its blobs, and its tag, if it has one.
