@@ -472,6 +472,17 @@ fn sign() {
 }
 
 #[test]
+fn triangulate() {
+    let mut session = Session::furnished();
+    let reference = session.reference("1.0");
+    session.usage(&["triangulate"], &["--type", "referrer", &reference]);
+    session.larder(&["triangulate", &reference], 0);
+    session.larder(&["triangulate", "--type", "digest", &reference, "--output", "json"], 0);
+    session.larder(&["triangulate", "alpine"], 1);
+    session.matches("triangulate");
+}
+
+#[test]
 fn daemon() {
     let mut session = Session::start();
     session.usage(&["daemon"], &["restart"]);

@@ -9,6 +9,7 @@ mod cli_snapshots;
 mod content;
 mod endpoint;
 mod endpoint_clients;
+mod evidence;
 mod gate;
 mod gate_model;
 mod grpc_limits;

@@ -20,6 +20,7 @@ mod sign;
 mod status;
 mod tag;
 mod tree;
+mod triangulate;
 mod trust;
 mod verify;
 mod watch;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     Trust(trust::Arguments),
     Key(key::Arguments),
     Sign(sign::Arguments),
+    Triangulate(triangulate::Arguments),
     Serve(serve::Arguments),
     Login(login::Login),
     Logout(login::Logout),
@@ -92,6 +94,7 @@ impl Command {
             Self::Trust(arguments) => trust::run(arguments, output).await,
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Triangulate(arguments) => triangulate::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,
             Self::Logout(arguments) => login::logout(arguments, output).await,

@@ -152,7 +152,7 @@ fn inspect(
 }
 
 /// Writes a repository as cosign does, which calls Docker Hub by the name of its index.
-fn cosign_name(repository: &str) -> String {
+pub(super) fn cosign_name(repository: &str) -> String {
     match repository.strip_prefix("docker.io/") {
         Some(path) => format!("index.docker.io/{path}"),
         None => repository.to_owned(),
