@@ -472,6 +472,26 @@ fn sign() {
 }
 
 #[test]
+fn attach() {
+    let mut session = Session::furnished();
+    let reference = session.reference("1.1");
+    session.world.home.write_beside("app.spdx", "SPDXVersion: SPDX-2.3\n");
+    session.world.home.write_beside("bom.json", "{}\n");
+    session.world.home.write_beside("empty.json", "");
+    session.usage(&["attach"], &[]);
+    session.usage(&["attach", "sbom"], &[&reference]);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "cyclonedx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "syft", &reference, "--output", "json"], 0);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "--input-format", "xml", &reference], 2);
+    session.larder(&["attach", "sbom", "--sbom", "none.spdx", &reference], 1);
+    session.larder(&["attach", "sbom", "--sbom", "empty.json", &reference], 1);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "alpine"], 1);
+    session.matches("attach");
+}
+
+#[test]
 fn triangulate() {
     let mut session = Session::furnished();
     let reference = session.reference("1.0");

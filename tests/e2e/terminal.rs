@@ -76,6 +76,7 @@ fn help_fits_the_terminal() {
         "trust",
         "key",
         "sign",
+        "attach",
         "triangulate",
         "daemon",
         "quickstart",

@@ -1,5 +1,6 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
+mod attach;
 mod cat;
 mod completion;
 mod daemon;
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Trust(trust::Arguments),
     Key(key::Arguments),
     Sign(sign::Arguments),
+    Attach(attach::Arguments),
     Triangulate(triangulate::Arguments),
     Serve(serve::Arguments),
     Login(login::Login),
@@ -94,6 +96,7 @@ impl Command {
             Self::Trust(arguments) => trust::run(arguments, output).await,
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
+            Self::Attach(arguments) => attach::run(arguments, output).await,
             Self::Triangulate(arguments) => triangulate::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,

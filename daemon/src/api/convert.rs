@@ -161,6 +161,7 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Sign => "sign",
         OperationKind::Tag => "tag",
         OperationKind::Untag => "untag",
+        OperationKind::Attach => "attach",
     }
 }
 

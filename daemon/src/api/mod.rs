@@ -4,6 +4,7 @@
 //! `roles`); out go messages, or a `google.rpc.Status` with a stable reason. Nothing is decided here.
 
 mod artifacts;
+mod attachments;
 mod calls;
 mod connections;
 mod content;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_proto::v1::artifacts_server::ArtifactsServer;
+use larder_proto::v1::attachments_server::AttachmentsServer;
 use larder_proto::v1::content_server::ContentServer;
 use larder_proto::v1::daemon_server::DaemonServer;
 use larder_proto::v1::registries_server::RegistriesServer;
@@ -125,6 +127,7 @@ fn routes(
     let verification = verification::Service::new(ctx.clone(), Arc::clone(process), cancel.clone());
     let daemon = daemon::Service { ctx: ctx.clone(), process: Arc::clone(process), cancel: cancel.clone() };
     Ok(Routes::new(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
+        .add_service(AttachmentsServer::new(attachments::Service { ctx: ctx.clone() }))
         .add_service(ContentServer::new(content).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
+use crate::ops::attach::AttachError;
 use crate::ops::content::{ReadError, WriteError};
 use crate::ops::login::LoginError;
 use crate::ops::pull::PullError;
@@ -70,11 +71,11 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" => Code::InvalidArgument,
+        | "unsupported-digest" | "empty-sbom" | "sbom-too-long" => Code::InvalidArgument,
         "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
-        "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself" | "refused-address"
-        | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
+        "missing-content" | "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself"
+        | "refused-address" | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
         "rebuilding" | "stopping" | "unreachable" | "rate-limited" | "interrupted" | "registry-error" => {
             Code::Unavailable
         }
@@ -110,6 +111,7 @@ macro_rules! from_story {
 }
 
 from_story!(
+    AttachError,
     LoginError,
     PullError,
     PushError,

@@ -5,6 +5,7 @@
 
 pub mod added;
 pub mod artifacts;
+pub mod attach;
 pub mod catalog;
 pub mod checks;
 pub mod content;
@@ -162,6 +163,7 @@ fn cause_of(operation: &Operation) -> Cause {
         OperationKind::Sign => ("signed", "was signed"),
         OperationKind::Tag => ("tagged", "was tagged"),
         OperationKind::Untag => ("untagged", "was removed"),
+        OperationKind::Attach => ("attached", "got an SBOM"),
     };
     Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

@@ -92,7 +92,7 @@ pub enum Event {
 /// An operation: everything appears together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// pull, push, receive (at the endpoint), sign, tag, untag.
+    /// pull, push, receive (at the endpoint), sign, tag, untag, attach.
     pub kind: OperationKind,
     /// The reference as asked for.
     pub reference: String,
@@ -117,6 +117,8 @@ pub enum OperationKind {
     Tag,
     /// Lost a name, by a client.
     Untag,
+    /// Got something attached, by a client.
+    Attach,
 }
 
 /// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.

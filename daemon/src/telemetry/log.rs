@@ -124,6 +124,7 @@ pub fn name(kind: OperationKind) -> &'static str {
         OperationKind::Sign => "sign",
         OperationKind::Tag => "tag",
         OperationKind::Untag => "untag",
+        OperationKind::Attach => "attach",
     }
 }
 

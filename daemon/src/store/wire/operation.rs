@@ -23,13 +23,14 @@ pub(in crate::store) struct OperationForm {
     tags: Vec<TagMovedForm>,
 }
 
-const OPERATIONS: [(record::OperationKind, u32); 6] = [
+const OPERATIONS: [(record::OperationKind, u32); 7] = [
     (record::OperationKind::Pull, 1),
     (record::OperationKind::Push, 2),
     (record::OperationKind::Receive, 3),
     (record::OperationKind::Sign, 4),
     (record::OperationKind::Tag, 5),
     (record::OperationKind::Untag, 6),
+    (record::OperationKind::Attach, 9),
 ];
 
 impl Wire for record::Operation {
