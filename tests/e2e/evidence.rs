@@ -179,3 +179,173 @@ fn a_death_leaves_an_sbom_whole_or_not_there() {
         home.assert_blobs_are_whole();
     }
 }
+
+/// A world that holds what cosign, syft and oras made: `store/single` and `store/artifact`.
+fn of_cosign() -> World {
+    let world = World::start();
+    for (repository, tag) in [("single", "1.0.0"), ("single", "1.1.0"), ("artifact", "5.0.0"), ("multi", "3.0.0")] {
+        let name = format!("store/{repository}");
+        Layout::open(repository).load_into(&world.registry, &name);
+        let reference = world.registry.reference(&name, tag);
+        world.home.larder(["pull", "--platform", "all", &reference]).exits(0);
+    }
+    world
+}
+
+#[track_caller]
+fn listed(world: &World, reference: &str) -> Vec<Value> {
+    let listed = world.home.larder(["sbom", "ls", reference, "--output", "json"]).exits(0).json();
+    listed["sboms"].as_array().cloned().expect("a list")
+}
+
+fn fixture(name: &str) -> String {
+    std::fs::read_to_string(cosign().join("sbom").join(name)).expect(name)
+}
+
+#[test]
+fn sboms_are_listed_with_who_signed_them() {
+    let world = of_cosign();
+    let single = world.registry.reference("store/single", "1.0.0");
+    let before = listed(&world, &single);
+    assert!(before.iter().all(|sbom| sbom["signed"] == "untrusted"), "nobody is trusted yet: {before:?}");
+    world.home.trust().write("keys/p256.pub", harness::fixtures::public_key("p256.pub"));
+    world.daemon.client().trust_becomes("settled", 1, 0);
+    let of = |reference: &str, form: &str| {
+        let sboms = listed(&world, reference);
+        sboms.into_iter().find(|sbom| sbom["form"] == form).unwrap_or_else(|| panic!("a {form}"))
+    };
+    let tag = of(&single, "tag");
+    assert_eq!((&tag["kind"], &tag["media_type"]), (&"spdx".into(), &"text/spdx".into()));
+    assert_eq!((&tag["signed"], &tag["signers"][0]["key"]), (&"yes".into(), &"p256".into()), "{tag}");
+    assert_eq!(tag["size"], 3855);
+    let attestation = of(&single, "attestation");
+    assert_eq!(attestation["predicate_type"], "https://spdx.dev/Document");
+    assert_eq!(attestation["signers"][0]["key"], "p256", "{attestation}");
+    assert!(attestation["found_at"][0].as_str().is_some_and(|place| place.ends_with(".att")), "{attestation}");
+    let bundle = of(&world.registry.reference("store/single", "1.1.0"), "attestation");
+    assert_eq!((&bundle["kind"], &bundle["signed"]), (&"cyclonedx".into(), &"yes".into()), "{bundle}");
+    let referrer = of(&world.registry.reference("store/artifact", "5.0.0"), "referrer");
+    assert_eq!(referrer["media_type"], "application/spdx+json");
+    assert_eq!(referrer["signers"][0]["key"], "p256", "its own digest is signed by a bundle: {referrer}");
+    let words = world.home.larder(["sbom", "ls", &single]).exits(0).stdout;
+    assert!(words.contains("signed by p256") && words.contains("attested by p256"), "{words}");
+    // What is attached here is the newest, and nobody signed it: the one that counts stays first.
+    world.home.write_beside("new.spdx", "SPDXVersion: SPDX-2.3\n");
+    attach(&world.home, "new.spdx", &[], &single).exits(0);
+    let sboms = listed(&world, &single);
+    assert_eq!(sboms[0]["form"], "attestation");
+    assert_eq!((&sboms[1]["form"], &sboms[1]["signed"]), (&"tag".into(), &"no".into()));
+    assert_eq!(sboms.len(), 2, "what it took the place of is gone");
+    world.home.trust().remove_key("p256");
+    world.daemon.client().trust_becomes("settled", 0, 0);
+    assert_eq!(listed(&world, &single)[0]["signed"], "no", "nobody counts, so the newest is first");
+}
+
+#[test]
+fn an_sbom_is_shown_byte_for_byte() {
+    let world = of_cosign();
+    world.home.trust().write("keys/p256.pub", harness::fixtures::public_key("p256.pub"));
+    world.daemon.client().trust_becomes("settled", 1, 0);
+    let single = world.registry.reference("store/single", "1.0.0");
+    let show = |words: &[&str]| world.home.larder([&["sbom", "show"], words].concat()).exits(0);
+    let shown = show(&[&single]);
+    assert_eq!(shown.json(), serde_json::from_str::<Value>(&fixture("spdx.json")).expect("JSON"));
+    shown.says(&["spdx SBOM", "attested by p256"]);
+    let sboms = listed(&world, &single);
+    let attestation = sboms.iter().find(|sbom| sbom["form"] == "attestation").expect("an attestation");
+    let shown = show(&[&single, "--digest", attestation["digest"].as_str().expect("a digest")]);
+    assert_eq!(attestation["size"], shown.stdout.len());
+    let tag = sboms.iter().find(|sbom| sbom["form"] == "tag").expect("what cosign attached");
+    for digest in [&tag["digest"], &tag["manifest"]] {
+        let shown = show(&[&single, "--digest", digest.as_str().expect("a digest")]);
+        assert_eq!(shown.stdout, fixture("spdx.txt"));
+        shown.says(&["signed by p256"]);
+    }
+    let shown = show(&[&world.registry.reference("store/single", "1.1.0")]);
+    assert_eq!(shown.json(), serde_json::from_str::<Value>(&fixture("cyclonedx.json")).expect("JSON"));
+    let shown = show(&[&world.registry.reference("store/artifact", "5.0.0")]);
+    assert_eq!(shown.stdout, fixture("spdx.json"));
+    // Each image of an index has its own.
+    let multi = world.registry.reference("store/multi", "3.0.0");
+    world.home.write_beside("arm.spdx", "SPDXVersion: SPDX-2.3\nfor arm64\n");
+    let parts = world.home.larder(["show", &multi, "--output", "json"]).exits(0).json();
+    let is_arm = |one: &&Value| {
+        one["descriptor"]["platform"].as_str().is_some_and(|platform| platform.starts_with("linux/arm64"))
+    };
+    let arm = parts["successors"].as_array().and_then(|all| all.iter().find(is_arm));
+    let digest =
+        arm.and_then(|one| one["descriptor"]["digest"].as_str()).unwrap_or_else(|| panic!("an image: {parts}"));
+    let arm = format!("{}@{digest}", multi.trim_end_matches(":3.0.0"));
+    attach(&world.home, "arm.spdx", &[], &arm).exits(0);
+    assert!(show(&[&multi, "--platform", "linux/arm64"]).stdout.ends_with("for arm64\n"));
+    world.home.larder(["sbom", "show", &multi]).exits(1).is_a_clear_error("no SBOM").says(&["--platform"]);
+    world.home.larder(["sbom", "show", &single, "--platform", "linux/arm64"]).exits(1).hints();
+}
+
+#[test]
+fn what_is_no_sbom_is_not_shown() {
+    let (world, image, reference) = furnished();
+    let home = &world.home;
+    home.larder(["sbom", "show", &reference]).exits(1).is_a_clear_error("no SBOM").hints();
+    home.larder(["sbom", "show", "alpine"]).exits(1).is_a_clear_error("not held").hints();
+    home.larder(["sbom", "show", &reference, "--digest", "spdx"]).exits(1).is_a_clear_error("digest");
+    home.larder(["sbom", "ls", &reference]).exits(0).says(&["has no SBOM"]);
+    // Something else at the tag.
+    let odd = harness::Image::small("no SBOM at all");
+    world.daemon.http().push(&world.served(), &image.digest_tag(".sbom"), &odd);
+    home.larder(["sbom", "show", &reference]).exits(1).is_a_clear_error(".sbom is none").hints();
+    let listed = home.larder(["sbom", "ls", &reference, "--output", "json"]).exits(0).json();
+    assert_eq!((&listed["sboms"], &listed["odd"]), (&Value::Array(vec![]), &image.digest_tag(".sbom").into()));
+    home.larder(["sbom", "ls", &reference]).exits(0).says(&["is no SBOM"]);
+    let other = Digest::of(b"other").to_string();
+    home.larder(["sbom", "show", &reference, "--digest", &other]).exits(1).is_a_clear_error("no SBOM").hints();
+    // A layer of the image that is not accepted, by the type of an SBOM.
+    let client = world.daemon.client();
+    let layer = image.top_layer().to_string();
+    let request = AttachSbomRequest { reference: reference.clone(), media_type: "text/spdx".to_owned(), digest: layer };
+    block(client.attachments().attach_sbom(request)).expect("its bytes are here");
+    home.larder(["sbom", "show", &reference]).exits(1).is_a_clear_error("is unsigned");
+    // Bytes that rotted on the disk.
+    home.write_beside("a.spdx", "SPDXVersion: SPDX-2.3\n");
+    attach(home, "a.spdx", &[], &reference).exits(0);
+    home.larder(["sbom", "show", &reference]).exits(0).says(&["not signed"]);
+    let blob = home.blob(&Digest::of(b"SPDXVersion: SPDX-2.3\n"));
+    std::fs::remove_file(&blob).and_then(|()| std::fs::write(&blob, "SPDXVersion: SPDX-9.9\n")).expect("rot");
+    home.larder(["sbom", "show", &reference]).exits(1).is_a_clear_error("digest").says(&["must not be used"]);
+}
+
+#[test]
+fn signatures_and_attestations_are_printed_as_cosign_prints_them() {
+    let world = of_cosign();
+    let single = world.registry.reference("store/single", "1.0.0");
+    let bundled = world.registry.reference("store/single", "1.1.0");
+    let lines = |words: &[&str]| -> Vec<Value> {
+        let printed = world.home.larder([&["download"], words].concat()).exits(0).stdout;
+        printed.lines().map(|line| serde_json::from_str(line).expect("one JSON value on each line")).collect()
+    };
+    let signatures = lines(&["signature", &single]);
+    assert_eq!(signatures.len(), 1);
+    let names: Vec<&String> = signatures[0].as_object().expect("an object").keys().collect();
+    assert_eq!(names, ["Base64Signature", "Payload", "Cert", "Chain", "Bundle", "RFC3161Timestamp"]);
+    assert!(signatures[0]["Base64Signature"].as_str().is_some_and(|text| text.starts_with("MEYCIQDIY67h")));
+    assert!(signatures[0]["Cert"].is_null() && signatures[0]["Bundle"].is_null());
+    let bundles = lines(&["signature", &bundled]);
+    assert_eq!(bundles.len(), 3, "every bundle, as cosign 3 does");
+    assert!(bundles.iter().all(|bundle| bundle["dsseEnvelope"]["payload"].is_string()), "{bundles:?}");
+    let attestations = lines(&["attestation", &single]);
+    assert_eq!(attestations.len(), 2, "in the order of their layers");
+    assert_eq!(attestations[0]["signatures"][0]["keyid"], "");
+    assert_eq!(lines(&["attestation", "--predicate-type", "spdxjson", &single]), attestations[..1]);
+    assert_eq!(lines(&["attestation", "--predicate-type", "custom", &single]), attestations[1..]);
+    assert_eq!(lines(&["attestation", "--predicate-type", "https://cyclonedx.org/bom", &bundled]).len(), 1);
+    let none = ["download", "attestation", "--predicate-type", "vuln", &single];
+    world.home.larder(none).exits(1).is_a_clear_error("no such attestations").hints();
+    world.home.larder(["download", "attestation", "--predicate-type", "nope", &single]).exits(2);
+    world.home.larder(["download", "signature", "alpine"]).exits(1).is_a_clear_error("not held").hints();
+    let multi = world.registry.reference("store/multi", "3.0.0");
+    let of_arm = lines(&["signature", "--platform", "linux/arm64", &multi]);
+    assert_eq!(of_arm.len(), 1);
+    assert_ne!(of_arm, lines(&["signature", &multi]), "each image has its own");
+    assert_eq!(world.home.larder(["download", "sbom", &single]).exits(0).stdout, fixture("spdx.txt"));
+    world.home.larder(["download", "sbom", &bundled]).exits(1).is_a_clear_error("no SBOM is attached").hints();
+}

@@ -77,6 +77,8 @@ fn help_fits_the_terminal() {
         "key",
         "sign",
         "attach",
+        "sbom",
+        "download",
         "triangulate",
         "daemon",
         "quickstart",

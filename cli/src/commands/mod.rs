@@ -4,6 +4,7 @@ mod attach;
 mod cat;
 mod completion;
 mod daemon;
+mod download;
 mod explain;
 mod inspect;
 mod key;
@@ -15,6 +16,7 @@ mod pull;
 mod push;
 mod quickstart;
 mod rm;
+mod sbom;
 mod serve;
 mod show;
 mod sign;
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Key(key::Arguments),
     Sign(sign::Arguments),
     Attach(attach::Arguments),
+    Sbom(sbom::Arguments),
+    Download(download::Arguments),
     Triangulate(triangulate::Arguments),
     Serve(serve::Arguments),
     Login(login::Login),
@@ -97,6 +101,8 @@ impl Command {
             Self::Key(arguments) => key::run(arguments, output),
             Self::Sign(arguments) => sign::run(arguments, output).await,
             Self::Attach(arguments) => attach::run(arguments, output).await,
+            Self::Sbom(arguments) => sbom::run(arguments, output).await,
+            Self::Download(arguments) => download::run(arguments, output).await,
             Self::Triangulate(arguments) => triangulate::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,

@@ -127,7 +127,7 @@ fn routes(
     let verification = verification::Service::new(ctx.clone(), Arc::clone(process), cancel.clone());
     let daemon = daemon::Service { ctx: ctx.clone(), process: Arc::clone(process), cancel: cancel.clone() };
     Ok(Routes::new(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
-        .add_service(AttachmentsServer::new(attachments::Service { ctx: ctx.clone() }))
+        .add_service(AttachmentsServer::new(attachments::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(ContentServer::new(content).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(RegistriesServer::new(registries::Service { ctx: ctx.clone() }))

@@ -17,6 +17,7 @@ use crate::ops::push::PushError;
 use crate::ops::query::QueryError;
 use crate::ops::receive::ReceiveError;
 use crate::ops::receive::role::RoleError;
+use crate::ops::sboms::SbomError;
 use crate::ops::serve::ServeError;
 use crate::ops::sign::SignError;
 use crate::ops::tags::{TagError, UntagError};
@@ -72,7 +73,7 @@ fn code_of(reason: &str) -> Code {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
         | "unsupported-digest" | "empty-sbom" | "sbom-too-long" => Code::InvalidArgument,
-        "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
+        "not-held" | "no-sbom" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
         "missing-content" | "left-out" | "trust-faulty" | "needs-consent" | "foreign-name" | "read-only" | "itself"
         | "refused-address" | "refused-redirect" | "plain-http" => Code::FailedPrecondition,
@@ -83,7 +84,7 @@ fn code_of(reason: &str) -> Code {
         "denied" => Code::PermissionDenied,
         "cursor-ahead" | "cursor-pruned" => Code::OutOfRange,
         "store-full" => Code::ResourceExhausted,
-        "digest-mismatch" | "length-mismatch" => Code::DataLoss,
+        "digest-mismatch" | "length-mismatch" | "unreadable-sbom" => Code::DataLoss,
         _ => Code::Unknown,
     }
 }
@@ -160,6 +161,15 @@ impl From<ReadError> for ApiError {
             ReadError::NotHeld(_) => Self::not_found("not-held", message),
             ReadError::Corrupt(_) => Self { code: Code::DataLoss, ..Self::invalid("corrupt", message) },
             ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SbomError> for ApiError {
+    fn from(error: SbomError) -> Self {
+        match error {
+            SbomError::Read(error) => error.into(),
+            error => Self::of(error.reason(), error.to_string(), error.hint()),
         }
     }
 }

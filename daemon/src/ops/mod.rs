@@ -19,6 +19,7 @@ pub mod pull;
 pub mod push;
 pub mod query;
 pub mod receive;
+pub mod sboms;
 pub mod serve;
 pub mod sign;
 pub mod status;
