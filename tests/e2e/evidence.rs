@@ -349,3 +349,16 @@ fn signatures_and_attestations_are_printed_as_cosign_prints_them() {
     assert_eq!(world.home.larder(["download", "sbom", &single]).exits(0).stdout, fixture("spdx.txt"));
     world.home.larder(["download", "sbom", &bundled]).exits(1).is_a_clear_error("no SBOM is attached").hints();
 }
+
+#[test]
+fn memory_does_not_grow_with_an_sbom() {
+    let (world, _, reference) = furnished();
+    let longest = world.home.beside("long.spdx");
+    File::create(&longest).and_then(|file| file.set_len(128 << 20)).expect("a file");
+    let before = world.daemon.memory_kib("VmHWM");
+    attach(&world.home, "long.spdx", &[], &reference).exits(0);
+    let shown = world.home.larder(["sbom", "show", &reference]).exits(0).stdout;
+    assert_eq!(shown.len(), 128 << 20);
+    let grown = world.daemon.memory_kib("VmHWM").saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB for 128 MiB");
+}

@@ -10,14 +10,15 @@ use crate::tools::{Registry, Stage, greeting};
 
 const COSIGN: [&str; 2] = ["cosign", "cosign-v3"];
 /// Words behind `attach sbom`, the file, and the media type that comes of them.
-const SBOMS: [(&str, &str, &str); 7] = [
+const SBOMS: [(&str, &str, &str); 8] = [
     ("", "spdx.txt", "text/spdx"),
     ("", "spdx.json", "text/spdx+json"),
     ("--type spdx --input-format json", "spdx.txt", "text/spdx+json"),
     ("--type cyclonedx", "cyclonedx.json", "application/vnd.cyclonedx+json"),
     ("--type cyclonedx --input-format xml", "spdx.txt", "application/vnd.cyclonedx+xml"),
     ("--type syft", "custom.json", "application/vnd.syft+json"),
-    ("--type spdx --input-format text", "spdx.json", "text/spdx"),
+    ("--type spdx --input-format text", "spdx.json", "text/spdx+json"),
+    ("--type cyclonedx --input-format xml", "cyclonedx.json", "application/vnd.cyclonedx+json"),
 ];
 
 /// Through a registry without the referrers API, and one with it.

@@ -53,7 +53,7 @@ struct Sbom {
     /// Its language
     #[arg(long = "type", value_name = "TYPE", value_enum, default_value_t = Kind::Spdx)]
     kind: Kind,
-    /// How it is written [default: json for a file named *.json, else text for spdx, xml for cyclonedx]
+    /// How it is written; a file named *.json is json [default: text for spdx, xml for cyclonedx]
     #[arg(long, value_name = "FORMAT", value_enum)]
     input_format: Option<Format>,
 }
@@ -134,18 +134,16 @@ async fn bring(client: &Client, sbom: &str) -> Result<Uploaded, Error> {
     upload(client, name, tokio::fs::File::from_std(file), MAX_SBOM_BYTES).await
 }
 
-/// Returns the media type that cosign would choose (facts/sigstore.md 4.6).
+/// Returns the media type that cosign chooses (facts/sigstore.md 4.6): a file named `*.json` is JSON, whatever is said.
 ///
 /// # Errors
-/// Fails where a language is not written so: cosign would attach it under a wrong name.
+/// Fails where a language is not written so: cosign would attach it under the name of another format.
 fn media_type(kind: Kind, format: Option<Format>, name: &str) -> Result<&'static str, Error> {
-    let is_json = name.ends_with(".json");
+    let format = if name.ends_with(".json") { Some(Format::Json) } else { format };
     match (kind, format) {
         (Kind::Spdx, Some(Format::Json)) => Ok("text/spdx+json"),
-        (Kind::Spdx, None) if is_json => Ok("text/spdx+json"),
         (Kind::Spdx, Some(Format::Text) | None) => Ok("text/spdx"),
         (Kind::Cyclonedx, Some(Format::Json)) => Ok("application/vnd.cyclonedx+json"),
-        (Kind::Cyclonedx, None) if is_json => Ok("application/vnd.cyclonedx+json"),
         (Kind::Cyclonedx, Some(Format::Xml) | None) => Ok("application/vnd.cyclonedx+xml"),
         (Kind::Syft, Some(Format::Json) | None) => Ok("application/vnd.syft+json"),
         (Kind::Spdx, Some(Format::Xml)) => Err(Error::usage("an attached spdx SBOM is text or json, not xml")),
@@ -164,7 +162,8 @@ mod tests {
         for (kind, format, name, expected) in [
             (Kind::Spdx, None, "a.spdx", Some("text/spdx")),
             (Kind::Spdx, None, "a.json", Some("text/spdx+json")),
-            (Kind::Spdx, Some(Format::Text), "a.json", Some("text/spdx")),
+            (Kind::Spdx, Some(Format::Text), "a.json", Some("text/spdx+json")),
+            (Kind::Cyclonedx, Some(Format::Xml), "a.json", Some("application/vnd.cyclonedx+json")),
             (Kind::Spdx, Some(Format::Json), "-", Some("text/spdx+json")),
             (Kind::Spdx, Some(Format::Xml), "a.xml", None),
             (Kind::Cyclonedx, None, "a.xml", Some("application/vnd.cyclonedx+xml")),

@@ -290,6 +290,13 @@ fn who_signed_is_who_counts_here_and_now() {
     assert_eq!(by(&TrustView::Settled(trust(Some(unmet))), &[good]), Signed::Untrusted, "denied by a policy");
     assert_eq!(by(&TrustView::Starting, &[good]), Signed::Pending);
     assert_eq!(by(&TrustView::Missing { settled: Arc::clone(&set) }, &[good]), Signed::Pending);
+    let mut files = TrustFiles::default();
+    files.0.insert("keys/new.pub".into(), key(2).to_pem().into());
+    let new = TrustView::Settled(TrustSet::read(&files).set);
+    assert_eq!(by(&new, &[good]), Signed::Pending, "it was not tried against that key");
+    files.0.insert("keys/new.yaml".into(), "for: [\"docker.io/**\"]\n".into());
+    let elsewhere = TrustView::Settled(TrustSet::read(&files).set);
+    assert_eq!(by(&elsewhere, &[good]), Signed::Untrusted, "that key is not for this repository");
     let none = TrustSet::read(&TrustFiles::default()).set;
     assert_eq!(by(&TrustView::Settled(Arc::clone(&none)), &[good]), Signed::Untrusted);
     let disturbed = |settled: &Arc<TrustSet>, readable: &Arc<TrustSet>| TrustView::Disturbed {
