@@ -19,13 +19,13 @@ use crate::world::{APP, World};
 const NO_REMEDY: [&str; 1] = ["is not a tag"];
 
 /// A world, and the session that happens in it.
-struct Session {
-    world: World,
+pub(crate) struct Session {
+    pub(crate) world: World,
     transcript: Transcript,
 }
 
 impl Session {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::in_world(World::start())
     }
 
@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// With two pulled images, the first signed by `release`, which is trusted.
-    fn furnished() -> Self {
+    pub(crate) fn furnished() -> Self {
         let session = Self::start();
         session.world.upstream("1.0", &[&Signer::new("release")]);
         session.world.upstream("1.1", &[]);
@@ -55,13 +55,13 @@ impl Session {
         session
     }
 
-    fn reference(&self, tag: &str) -> String {
+    pub(crate) fn reference(&self, tag: &str) -> String {
         self.world.reference(tag)
     }
 
     /// Runs the client and writes down what it says.
     #[track_caller]
-    fn larder(&mut self, words: &[&str], code: i32) -> String {
+    pub(crate) fn larder(&mut self, words: &[&str], code: i32) -> String {
         let output = self.world.home.invoke(words).env("COSIGN_PASSWORD", "larder").run();
         self.note(words, output, code)
     }
@@ -82,7 +82,7 @@ impl Session {
 
     /// Runs what prints much, and writes down how it begins.
     #[track_caller]
-    fn begins(&mut self, words: &[&str], lines: usize) {
+    pub(crate) fn begins(&mut self, words: &[&str], lines: usize) {
         let mut output = self.world.home.larder(words);
         let cut: Vec<&str> = output.stdout.lines().take(lines).collect();
         output.stdout = format!("{}\n…\n", cut.join("\n"));
@@ -91,14 +91,14 @@ impl Session {
 
     /// Writes down help and wrong usage.
     #[track_caller]
-    fn usage(&mut self, verb: &[&str], wrong: &[&str]) {
+    pub(crate) fn usage(&mut self, verb: &[&str], wrong: &[&str]) {
         let code = if verb == ["verify"] { 1 } else { 2 };
         self.larder(&[verb, &["--help"]].concat(), 0);
         self.larder(&[verb, wrong].concat(), code);
     }
 
     #[track_caller]
-    fn matches(self, name: &str) {
+    pub(crate) fn matches(self, name: &str) {
         self.transcript.matches(name);
     }
 }
@@ -469,79 +469,6 @@ fn sign() {
     session.larder(&["sign", "--key", "none.key", &plain], 1);
     session.larder(&["sign", "--key", "release.pub", &plain], 1);
     session.matches("sign");
-}
-
-#[test]
-fn attach() {
-    let mut session = Session::furnished();
-    let reference = session.reference("1.1");
-    session.world.home.write_beside("app.spdx", "SPDXVersion: SPDX-2.3\n");
-    session.world.home.write_beside("bom.json", "{}\n");
-    session.world.home.write_beside("empty.json", "");
-    session.usage(&["attach"], &[]);
-    session.usage(&["attach", "sbom"], &[&reference]);
-    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
-    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
-    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "cyclonedx", &reference], 0);
-    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "syft", &reference, "--output", "json"], 0);
-    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "--input-format", "xml", &reference], 2);
-    session.larder(&["attach", "sbom", "--sbom", "none.spdx", &reference], 1);
-    session.larder(&["attach", "sbom", "--sbom", "empty.json", &reference], 1);
-    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "alpine"], 1);
-    session.matches("attach");
-}
-
-/// With what cosign attached to `store/single:1.0.0`, and its key trusted.
-fn of_cosign() -> (Session, String) {
-    let session = Session::start();
-    harness::fixtures::Layout::open("single").load_into(&session.world.registry, "store/single");
-    let reference = session.world.registry.reference("store/single", "1.0.0");
-    session.world.home.larder(["pull", &reference]).exits(0);
-    session.world.home.write_beside("p256.pub", harness::fixtures::public_key("p256.pub"));
-    session.world.home.larder(["trust", "add", "p256.pub"]).exits(0);
-    (session, reference)
-}
-
-#[test]
-fn sbom() {
-    let (mut session, reference) = of_cosign();
-    session.usage(&["sbom"], &["x"]);
-    session.usage(&["sbom", "ls"], &[]);
-    session.larder(&["sbom", "ls", &reference], 0);
-    session.larder(&["sbom", "ls", &reference, "--output", "json"], 0);
-    session.usage(&["sbom", "show"], &[]);
-    session.begins(&["sbom", "show", &reference], 3);
-    let digest = Digest::of(b"x").to_string();
-    session.larder(&["sbom", "show", &reference, "--digest", &digest], 1);
-    session.larder(&["sbom", "show", &reference, "--platform", "linux/arm64"], 1);
-    session.larder(&["sbom", "show", "alpine"], 1);
-    session.matches("sbom");
-}
-
-#[test]
-fn download() {
-    let (mut session, reference) = of_cosign();
-    session.usage(&["download"], &["x"]);
-    session.usage(&["download", "signature"], &[]);
-    session.larder(&["download", "signature", &reference], 0);
-    session.usage(&["download", "attestation"], &["--predicate-type", "nope", &reference]);
-    session.larder(&["download", "attestation", "--predicate-type", "custom", &reference], 0);
-    session.larder(&["download", "attestation", "--predicate-type", "vuln", &reference], 1);
-    session.usage(&["download", "sbom"], &[]);
-    session.begins(&["download", "sbom", &reference], 3);
-    session.larder(&["download", "sbom", "alpine"], 1);
-    session.matches("download");
-}
-
-#[test]
-fn triangulate() {
-    let mut session = Session::furnished();
-    let reference = session.reference("1.0");
-    session.usage(&["triangulate"], &["--type", "referrer", &reference]);
-    session.larder(&["triangulate", &reference], 0);
-    session.larder(&["triangulate", "--type", "digest", &reference, "--output", "json"], 0);
-    session.larder(&["triangulate", "alpine"], 1);
-    session.matches("triangulate");
 }
 
 #[test]

@@ -278,50 +278,56 @@ fn of_image(ctx: &Ctx, along: &Along, repository: &Repository, digest: Digest) -
     (signed(&facts, &view, repository, digest, &ids, now), first)
 }
 
+/// An attestation that names the subject, and whose predicate is an SBOM.
+struct Found {
+    row: SignatureRow,
+    kind: Kind,
+    predicate_type: Arc<str>,
+    signed: Signed,
+    /// Where it was found; never empty.
+    repositories: Vec<Repository>,
+}
+
+/// Finds the attestations that name a subject, wherever they hang: its own repository comes first.
+fn find_attestations(ctx: &Ctx, held: &Held) -> Vec<Found> {
+    let (view, now) = (ctx.view(), ctx.clock.now());
+    let facts = ctx.store.facts();
+    let found = |row: SignatureRow| {
+        let predicate_type: Arc<str> = row.says.predicate_type()?.into();
+        let kind = Kind::of_predicate_type(&predicate_type)?;
+        let mut repositories: Vec<Repository> =
+            facts.found_at(row.id).into_iter().map(|(repository, _)| repository).collect();
+        repositories.sort_by_key(|repository| *repository != held.repository);
+        let signed = signed(&facts, &view, &held.repository, held.digest, &BTreeSet::from([row.id]), now);
+        (!repositories.is_empty()).then_some(Found { row, kind, predicate_type, signed, repositories })
+    };
+    let rows = facts.named_by(held.digest).into_iter().filter_map(|id| facts.signature(id));
+    rows.filter_map(found).take(MAX_SBOMS).collect()
+}
+
 /// Adds the attestations that name the subject and whose predicate is an SBOM.
 async fn attestations(ctx: &Ctx, attached: &[Attached], along: &Along, listed: &mut Listed) -> Result<(), StoreError> {
-    let Held { repository, digest, .. } = listed.held.clone();
-    let view = ctx.view();
-    let found: Vec<(SignatureRow, Vec<Repository>, Signed)> = {
-        let (facts, now) = (ctx.store.facts(), ctx.clock.now());
-        let is_sbom = |row: &SignatureRow| row.says.predicate_type().and_then(Kind::of_predicate_type).is_some();
-        let rows = facts.named_by(digest).into_iter().filter_map(|id| facts.signature(id)).filter(is_sbom);
-        rows.take(MAX_SBOMS)
-            .map(|row| {
-                let signed = signed(&facts, &view, &repository, digest, &BTreeSet::from([row.id]), now);
-                let repositories = facts.found_at(row.id).into_iter().map(|(repository, _)| repository).collect();
-                (row, repositories, signed)
-            })
-            .collect()
-    };
-    for (row, repositories, signed) in found {
-        let Some(from) = repositories.iter().find(|one| **one == repository).or(repositories.first()).cloned() else {
-            continue;
+    for Found { row, kind, predicate_type, signed, repositories } in find_attestations(ctx, &listed.held) {
+        let (layer, payload) = match layer_of(ctx, &row).await {
+            // One that is damaged or gone hides none of the others.
+            Ok(None) | Err(StoreError::DigestMismatch { .. } | StoreError::NotHeld { .. }) => continue,
+            Ok(Some(read)) => read,
+            Err(error) => return Err(error),
         };
-        let (manifest, found) = match (ctx.store.manifest(&row.manifest).await, read_signature(&ctx.store, &row).await)
-        {
-            (Ok(manifest), Ok(Some(found))) => (manifest, found),
-            (Err(StoreError::DigestMismatch { .. } | StoreError::NotHeld { .. }), _)
-            | (_, Ok(None) | Err(StoreError::DigestMismatch { .. } | StoreError::NotHeld { .. })) => continue,
-            (Err(error), _) | (_, Err(error)) => return Err(error),
-        };
-        let layer = usize::try_from(row.layer).ok().and_then(|place| manifest.layers().get(place));
-        let predicate_type = row.says.predicate_type().map(Arc::from);
-        let kind = predicate_type.as_deref().and_then(Kind::of_predicate_type);
-        let (Some(layer), Some(kind)) = (layer, kind) else { continue };
         let at = |one: &&Attached| one.row.digest == row.manifest;
         let mut found_at: Vec<String> = attached.iter().filter(at).map(|one| one.found_at.clone()).collect();
         if found_at.is_empty() {
             found_at = repositories.iter().map(|repository| format!("{repository}@{}", row.manifest)).collect();
         }
+        let Some(repository) = repositories.into_iter().next() else { continue };
         listed.sboms.push(Sbom {
             kind,
             form: Form::Attestation,
-            layer: layer.clone(),
-            predicate_type,
-            size: predicate(found.payload).await.map_or(0, |bytes| bytes.len() as u64),
+            layer,
+            predicate_type: Some(predicate_type),
+            size: predicate(payload).await.map_or(0, |bytes| bytes.len() as u64),
             manifest: row.manifest,
-            repository: from,
+            repository,
             found_at,
             signed,
             seen: Some(along.seen(&row)),
@@ -329,6 +335,14 @@ async fn attestations(ctx: &Ctx, attached: &[Attached], along: &Along, listed: &
         });
     }
     Ok(())
+}
+
+/// Reads the layer that a signature is in, and the statement in it.
+async fn layer_of(ctx: &Ctx, row: &SignatureRow) -> Result<Option<(Descriptor, Bytes)>, StoreError> {
+    let manifest = ctx.store.manifest(&row.manifest).await?;
+    let layer = usize::try_from(row.layer).ok().and_then(|place| manifest.layers().get(place)).cloned();
+    let found = read_signature(&ctx.store, row).await?;
+    Ok(layer.zip(found.map(|found| found.payload)))
 }
 
 /// Takes the predicate out of a statement of up to 32 MiB, away from the reactor.
