@@ -23,6 +23,8 @@ const DEPRECATED: &str = "cosign has deprecated attached SBOMs, for nothing but 
 
 /// Attach something to what is held here
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder attach sbom --sbom app.spdx registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,

@@ -41,6 +41,8 @@ const PREDICATE_TYPES: [(&str, &str); 10] = [
 
 /// Print what is attached to an artifact, as `cosign download` does
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder download sbom registry.example.org/store/app:1.4 > app.spdx")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
