@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use larder_proto::v1::artifacts_client::ArtifactsClient;
+use larder_proto::v1::attachments_client::AttachmentsClient;
 use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
 use larder_proto::v1::layouts_client::LayoutsClient;
@@ -80,6 +81,10 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn artifacts(&self) -> ArtifactsClient<Channel> {
         ArtifactsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn attachments(&self) -> AttachmentsClient<Channel> {
+        AttachmentsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn content(&self) -> ContentClient<Channel> {

@@ -19,13 +19,13 @@ use crate::world::{APP, World};
 const NO_REMEDY: [&str; 1] = ["is not a tag"];
 
 /// A world, and the session that happens in it.
-struct Session {
-    world: World,
+pub(crate) struct Session {
+    pub(crate) world: World,
     transcript: Transcript,
 }
 
 impl Session {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::in_world(World::start())
     }
 
@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// With two pulled images, the first signed by `release`, which is trusted.
-    fn furnished() -> Self {
+    pub(crate) fn furnished() -> Self {
         let session = Self::start();
         session.world.upstream("1.0", &[&Signer::new("release")]);
         session.world.upstream("1.1", &[]);
@@ -63,13 +63,13 @@ impl Session {
         }
     }
 
-    fn reference(&self, tag: &str) -> String {
+    pub(crate) fn reference(&self, tag: &str) -> String {
         self.world.reference(tag)
     }
 
     /// Runs the client and writes down what it says.
     #[track_caller]
-    fn larder(&mut self, words: &[&str], code: i32) -> String {
+    pub(crate) fn larder(&mut self, words: &[&str], code: i32) -> String {
         let output = self.world.home.invoke(words).env("COSIGN_PASSWORD", "larder").run();
         self.note(words, output, code)
     }
@@ -90,7 +90,7 @@ impl Session {
 
     /// Runs what prints much, and writes down how it begins.
     #[track_caller]
-    fn begins(&mut self, words: &[&str], lines: usize) {
+    pub(crate) fn begins(&mut self, words: &[&str], lines: usize) {
         let mut output = self.world.home.larder(words);
         let cut: Vec<&str> = output.stdout.lines().take(lines).collect();
         output.stdout = format!("{}\n…\n", cut.join("\n"));
@@ -99,14 +99,14 @@ impl Session {
 
     /// Writes down help and wrong usage.
     #[track_caller]
-    fn usage(&mut self, verb: &[&str], wrong: &[&str]) {
+    pub(crate) fn usage(&mut self, verb: &[&str], wrong: &[&str]) {
         let code = if verb.first().is_some_and(|verb| verb.starts_with("verify")) { 1 } else { 2 };
         self.larder(&[verb, &["--help"]].concat(), 0);
         self.larder(&[verb, wrong].concat(), code);
     }
 
     #[track_caller]
-    fn matches(self, name: &str) {
+    pub(crate) fn matches(self, name: &str) {
         self.transcript.matches(name);
     }
 }

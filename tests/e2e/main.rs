@@ -10,6 +10,8 @@ mod cli_snapshots;
 mod content;
 mod endpoint;
 mod endpoint_clients;
+mod evidence;
+mod evidence_snapshots;
 mod gate;
 mod gate_model;
 mod grpc_limits;

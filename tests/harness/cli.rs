@@ -1,6 +1,7 @@
 //! Runs of `larder`, in an environment that holds nothing but what the test says.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,6 +19,7 @@ const STUCK: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Invocation {
     command: Command,
+    stdin: Stdio,
 }
 
 /// What came of a run.
@@ -37,13 +39,20 @@ impl Invocation {
         command.args(arguments).env_clear().current_dir(folder);
         command.env("LARDER_HOME", home).env("LARDER_ENDPOINT", "127.0.0.1:0");
         command.env("HOME", folder).env("TZ", "UTC").env("PATH", "/usr/bin:/bin");
-        Self { command }
+        Self { command, stdin: Stdio::null() }
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Gives it a file as stdin; nothing is there otherwise.
+    #[must_use]
+    pub fn stdin(mut self, path: &Path) -> Self {
+        self.stdin = File::open(path).expect("a file for stdin").into();
         self
     }
 
@@ -79,7 +88,7 @@ impl Invocation {
 
     /// Starts it; stdout and stderr are pipes.
     pub fn spawn(mut self) -> Child {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(self.stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.command.spawn().expect("larder can be run")
     }
 }

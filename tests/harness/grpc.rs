@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use larder_proto::v1::artifacts_client::ArtifactsClient;
+use larder_proto::v1::attachments_client::AttachmentsClient;
 use larder_proto::v1::content_client::ContentClient;
 use larder_proto::v1::daemon_client::DaemonClient;
 use larder_proto::v1::layouts_client::LayoutsClient;
@@ -36,6 +37,11 @@ impl Client {
     /// The service `Artifacts`.
     pub fn artifacts(&self) -> ArtifactsClient<Channel> {
         ArtifactsClient::new(self.channel.clone())
+    }
+
+    /// The service `Attachments`.
+    pub fn attachments(&self) -> AttachmentsClient<Channel> {
+        AttachmentsClient::new(self.channel.clone())
     }
 
     /// The service `Content`.

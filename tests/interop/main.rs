@@ -4,6 +4,7 @@ mod access;
 mod clients;
 mod conformance;
 mod cosign;
+mod evidence;
 mod full_disk;
 mod grpc;
 mod layouts;
@@ -19,7 +20,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 30] = [
+const PARTS: [Part; 32] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -34,6 +35,8 @@ const PARTS: [Part; 30] = [
     ("larder-signs-more", signing::cosign_verifies_sboms_indexes_and_imported_keys),
     ("cosign-2", cosign::version_2_at_the_endpoint),
     ("cosign-3", cosign::version_3_at_the_endpoint),
+    ("sboms", evidence::sboms_to_and_fro),
+    ("evidence", evidence::places_and_downloads),
     ("skopeo-client", clients::skopeo),
     ("crane", clients::crane),
     ("oras", clients::oras),

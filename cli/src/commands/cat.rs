@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
 use clap::Args;
+use futures_util::{Stream, StreamExt as _};
 use larder_proto::v1;
 use sha2::{Digest as _, Sha256, Sha512};
-use tonic::Streaming;
+use tonic::Status;
 
 use crate::connect::{Client, connect};
 use crate::error::Error;
@@ -42,21 +43,37 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     let client = connect(output).await?;
     let (repository, digest) = named(&client, &arguments).await?;
     let mode = if arguments.unverified { v1::ReadMode::AnyState } else { v1::ReadMode::Unspecified };
-    let mut hash = Hash::of(&digest)?;
+    // A wrong digest is told before anything is asked for.
+    Hash::of(&digest)?;
     let request = v1::ReadRequest { repository, digest: digest.clone(), mode: mode.into(), ..Default::default() };
     let mut content = client.content().read(request).await?.into_inner();
     let first = content.message().await?.unwrap_or_default();
     if !first.warning.is_empty() {
         output.warn(&first.warning);
     }
-    if io::stdout().is_terminal() && !arguments.force {
-        on_terminal(first, &mut content, &mut hash, &digest).await?;
-    } else {
-        copy(first, &mut content, &mut hash).await?;
-        hash.check(&digest)?;
-    }
+    write_out(first, content, Some(&digest), &digest, arguments.force).await?;
     io::stdout().flush().map_err(cannot_write)?;
     Ok(Exit::Done)
+}
+
+/// Writes pieces to stdout, the first of which has come. They are checked against `digest`, where they have one; `name` is
+/// what they are called in an error. To a terminal goes nothing that may steer it, unless it is forced.
+///
+/// # Errors
+/// Fails where they break off, have another digest, or are not for a terminal.
+pub(super) async fn write_out(
+    first: v1::ReadResponse,
+    mut rest: impl Stream<Item = Result<v1::ReadResponse, Status>> + Unpin,
+    digest: Option<&str>,
+    name: &str,
+    force: bool,
+) -> Result<(), Error> {
+    let mut hash = digest.map(Hash::of).transpose()?;
+    if io::stdout().is_terminal() && !force {
+        return on_terminal(first, &mut rest, hash, name).await;
+    }
+    copy(first, &mut rest, hash.as_mut()).await?;
+    hash.map_or(Ok(()), |mut hash| hash.check(name))
 }
 
 /// Says what is to be read: the repository, and the digest in it.
@@ -84,13 +101,15 @@ fn without_tag(name: &str) -> &str {
 
 async fn copy(
     mut piece: v1::ReadResponse,
-    content: &mut Streaming<v1::ReadResponse>,
-    hash: &mut Hash,
+    content: &mut (impl Stream<Item = Result<v1::ReadResponse, Status>> + Unpin),
+    mut hash: Option<&mut Hash>,
 ) -> Result<(), Error> {
     loop {
-        hash.update(&piece.data);
+        if let Some(hash) = &mut hash {
+            hash.update(&piece.data);
+        }
         io::stdout().lock().write_all(&piece.data).map_err(cannot_write)?;
-        match content.message().await? {
+        match content.next().await.transpose()? {
             Some(next) => piece = next,
             None => return Ok(()),
         }
@@ -100,26 +119,28 @@ async fn copy(
 /// Shows text on a terminal, once all of it was looked at.
 async fn on_terminal(
     first: v1::ReadResponse,
-    content: &mut Streaming<v1::ReadResponse>,
-    hash: &mut Hash,
-    digest: &str,
+    content: &mut (impl Stream<Item = Result<v1::ReadResponse, Status>> + Unpin),
+    hash: Option<Hash>,
+    name: &str,
 ) -> Result<(), Error> {
     let refused = |why: &str| {
-        Error::new("binary", format!("{digest} {why}; it is not written to a terminal"))
+        Error::new("binary", format!("{name} {why}; it is not written to a terminal"))
             .hint("redirect it into a file or a pipe; --force writes it all the same")
     };
     if first.size > MAX_ON_TERMINAL {
         return Err(refused(&format!("has {} bytes", first.size)));
     }
     let mut bytes = first.data.to_vec();
-    while let Some(piece) = content.message().await? {
+    while let Some(piece) = content.next().await.transpose()? {
         bytes.extend_from_slice(&piece.data);
         if bytes.len() as u64 > MAX_ON_TERMINAL {
             return Err(refused("is longer than was announced"));
         }
     }
-    hash.update(&bytes);
-    hash.check(digest)?;
+    if let Some(mut hash) = hash {
+        hash.update(&bytes);
+        hash.check(name)?;
+    }
     if !is_plain(&bytes) {
         return Err(refused("is no plain text"));
     }
@@ -135,13 +156,17 @@ fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// The digest of what passed.
-enum Hash {
+pub(super) enum Hash {
     Sha256(Sha256),
     Sha512(Sha512),
 }
 
 impl Hash {
-    fn of(digest: &str) -> Result<Self, Error> {
+    /// Begins the hash that a digest is of.
+    ///
+    /// # Errors
+    /// Fails where it is no digest.
+    pub(super) fn of(digest: &str) -> Result<Self, Error> {
         match digest.split_once(':') {
             Some(("sha256", _)) => Ok(Self::Sha256(Sha256::new())),
             Some(("sha512", _)) => Ok(Self::Sha512(Sha512::new())),
@@ -149,14 +174,19 @@ impl Hash {
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    /// Adds bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
             Self::Sha512(hash) => hash.update(bytes),
         }
     }
 
-    fn check(&mut self, digest: &str) -> Result<(), Error> {
+    /// Compares what passed with what it should be.
+    ///
+    /// # Errors
+    /// Fails where it is something else.
+    pub(super) fn check(&mut self, digest: &str) -> Result<(), Error> {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let actual = match self {
             Self::Sha256(hash) => format!("sha256:{}", hex(&hash.finalize_reset())),
@@ -170,7 +200,7 @@ impl Hash {
     }
 }
 
-fn cannot_write(error: io::Error) -> Error {
+pub(super) fn cannot_write(error: io::Error) -> Error {
     if error.kind() == ErrorKind::BrokenPipe {
         return Error::ClosedPipe;
     }

@@ -69,6 +69,21 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     Ok(Exit::Done)
 }
 
+/// Returns the reference of the image for a platform, in an index; without a platform, the reference itself.
+///
+/// # Errors
+/// Fails where nothing is held under it, it is no index, or has no such image here.
+pub(super) async fn image_of(client: &Client, reference: &str, platform: Option<&str>) -> Result<String, Error> {
+    let Some(platform) = platform else { return Ok(reference.to_owned()) };
+    let root = get(client, reference.to_owned()).await?;
+    let summary = root.summary.clone().unwrap_or_default();
+    if !is_index(&summary.media_type) {
+        return Err(Error::new("no-platform", format!("{reference} is one image and no index"))
+            .hint("ask without `--platform`"));
+    }
+    Ok(format!("{}@{}", summary.repository, child(&root, Some(platform), reference)?))
+}
+
 async fn get(client: &Client, reference: String) -> Result<v1::GetArtifactResponse, Error> {
     let request = v1::GetArtifactRequest { reference, config: true };
     Ok(client.artifacts().get_artifact(request).await?.into_inner())

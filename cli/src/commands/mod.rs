@@ -1,9 +1,11 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
+mod attach;
 mod attest;
 mod cat;
 mod completion;
 mod daemon;
+mod download;
 mod explain;
 mod inspect;
 mod key;
@@ -17,12 +19,14 @@ mod push;
 mod quickstart;
 mod rm;
 mod save;
+mod sbom;
 mod serve;
 mod show;
 mod sign;
 mod status;
 mod tag;
 mod tree;
+mod triangulate;
 mod trust;
 mod verify;
 mod verify_attestation;
@@ -75,6 +79,10 @@ pub(crate) enum Command {
     /// cosign's name for `larder key public`
     #[command(hide = true)]
     PublicKey(key::Public),
+    Attach(attach::Arguments),
+    Sbom(sbom::Arguments),
+    Download(download::Arguments),
+    Triangulate(triangulate::Arguments),
     Serve(serve::Arguments),
     Login(login::Login),
     Logout(login::Logout),
@@ -125,6 +133,10 @@ impl Command {
             Self::GenerateKeyPair(arguments) => key::generate(&arguments, output),
             Self::ImportKeyPair(arguments) => key::import(&arguments, output),
             Self::PublicKey(arguments) => key::public(&arguments, output),
+            Self::Attach(arguments) => attach::run(arguments, output).await,
+            Self::Sbom(arguments) => sbom::run(arguments, output).await,
+            Self::Download(arguments) => download::run(arguments, output).await,
+            Self::Triangulate(arguments) => triangulate::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,
             Self::Logout(arguments) => login::logout(arguments, output).await,

@@ -55,16 +55,7 @@ impl Content for Service {
         }
         let rest = content.size.saturating_sub(request.offset);
         let count = if request.length == 0 { rest } else { request.length.min(rest) };
-        let (chunks, stream) = mpsc::channel(CHUNKS);
-        let cancel = self.cancel.clone();
-        self.ctx.tasks.spawn(async move {
-            tokio::select! {
-                () = send(&chunks, digest, content, request.offset, count) => {}
-                () = chunks.closed() => {}
-                () = cancel.cancelled() => stopping(&chunks).await,
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream(&self.ctx, &self.cancel, digest, content, request.offset, count)))
     }
 
     async fn find_missing(
@@ -172,6 +163,27 @@ fn mode(request: &v1::ReadRequest, role: Option<Role>) -> Result<Mode, ApiError>
         }),
         Err(_) => Err(ApiError::invalid("invalid-argument", "the read mode is none of this version")),
     }
+}
+
+/// Streams `count` bytes from `offset` on.
+pub(super) fn stream(
+    ctx: &Ctx,
+    cancel: &CancellationToken,
+    digest: Digest,
+    content: content::Content,
+    offset: u64,
+    count: u64,
+) -> ReceiverStream<Result<v1::ReadResponse, Status>> {
+    let (chunks, stream) = mpsc::channel(CHUNKS);
+    let cancel = cancel.clone();
+    ctx.tasks.spawn(async move {
+        tokio::select! {
+            () = send(&chunks, digest, content, offset, count) => {}
+            () = chunks.closed() => {}
+            () = cancel.cancelled() => stopping(&chunks).await,
+        }
+    });
+    ReceiverStream::new(stream)
 }
 
 /// Sends `count` bytes from `offset` on.

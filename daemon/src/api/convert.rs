@@ -163,6 +163,7 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Untag => "untag",
         OperationKind::Save => "save",
         OperationKind::Load => "load",
+        OperationKind::Attach => "attach",
     }
 }
 

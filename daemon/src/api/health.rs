@@ -23,6 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const SERVICES: &[(&str, bool)] = &[
     ("", true),
     ("larder.v1.Artifacts", true),
+    ("larder.v1.Attachments", true),
     ("larder.v1.Content", true),
     ("larder.v1.Daemon", false),
     ("larder.v1.Layouts", true),

@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod asked;
+mod attachments;
 mod calls;
 mod connections;
 mod content;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use larder_core::signature::statement::MAX_PREDICATE_BYTES;
 use larder_proto::v1::artifacts_server::ArtifactsServer;
+use larder_proto::v1::attachments_server::AttachmentsServer;
 use larder_proto::v1::content_server::ContentServer;
 use larder_proto::v1::daemon_server::DaemonServer;
 use larder_proto::v1::layouts_server::LayoutsServer;
@@ -132,6 +134,7 @@ fn routes(
     let daemon = daemon::Service { ctx: ctx.clone(), process: Arc::clone(process), cancel: cancel.clone() };
     let layouts = layouts::Service { ctx: ctx.clone(), cancel: cancel.clone() };
     Ok(Routes::new(ArtifactsServer::new(artifacts::Service { ctx: ctx.clone() }))
+        .add_service(AttachmentsServer::new(attachments::Service { ctx: ctx.clone(), cancel: cancel.clone() }))
         .add_service(ContentServer::new(content).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(LayoutsServer::new(layouts).max_decoding_message_size(MAX_CONTENT_REQUEST))
         .add_service(SyncServer::new(sync::Service { ctx: ctx.clone(), cancel: cancel.clone() }))

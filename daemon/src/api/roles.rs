@@ -35,6 +35,9 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Artifacts/RemoveTags", CHANGE),
     ("/larder.v1.Artifacts/ResolveReference", ASK),
     ("/larder.v1.Artifacts/SetTag", CHANGE),
+    ("/larder.v1.Attachments/AttachSbom", CHANGE),
+    ("/larder.v1.Attachments/ListSboms", ASK),
+    ("/larder.v1.Attachments/ReadSbom", ASK),
     ("/larder.v1.Content/FindMissing", CHANGE),
     ("/larder.v1.Content/PutManifest", CHANGE),
     // Past the gate for operators only: the service itself looks.

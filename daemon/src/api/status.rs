@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
+use crate::ops::attach::AttachError;
 use crate::ops::content::{ReadError, WriteError};
 use crate::ops::load::{BundleError, LoadError};
 use crate::ops::login::LoginError;
@@ -18,6 +19,7 @@ use crate::ops::query::QueryError;
 use crate::ops::receive::ReceiveError;
 use crate::ops::receive::role::RoleError;
 use crate::ops::save::SaveError;
+use crate::ops::sboms::SbomError;
 use crate::ops::serve::ServeError;
 use crate::ops::sign::SignError;
 use crate::ops::tags::{TagError, UntagError};
@@ -72,13 +74,13 @@ fn code_of(reason: &str) -> Code {
     match reason {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag" | "invalid-argument"
-        | "unsupported-digest" | "invalid-predicate" | "invalid-layout" | "unreadable-file" | "no-name" => {
-            Code::InvalidArgument
-        }
-        "not-held" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
+        | "unsupported-digest" | "empty-sbom" | "sbom-too-long" | "invalid-predicate" | "invalid-layout"
+        | "unreadable-file" | "no-name" => Code::InvalidArgument,
+        "not-held" | "no-sbom" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
         "not-accepted" => Code::PermissionDenied,
         "left-out"
+        | "missing-content"
         | "trust-faulty"
         | "needs-consent"
         | "foreign-name"
@@ -96,7 +98,7 @@ fn code_of(reason: &str) -> Code {
         "denied" => Code::PermissionDenied,
         "cursor-ahead" | "cursor-pruned" => Code::OutOfRange,
         "store-full" => Code::ResourceExhausted,
-        "digest-mismatch" | "length-mismatch" => Code::DataLoss,
+        "digest-mismatch" | "length-mismatch" | "unreadable-sbom" => Code::DataLoss,
         _ => Code::Unknown,
     }
 }
@@ -126,6 +128,7 @@ macro_rules! from_story {
 from_story!(
     BundleError,
     LoadError,
+    AttachError,
     LoginError,
     PullError,
     PushError,
@@ -175,6 +178,15 @@ impl From<ReadError> for ApiError {
             ReadError::NotHeld(_) => Self::not_found("not-held", message),
             ReadError::Corrupt(_) => Self { code: Code::DataLoss, ..Self::invalid("corrupt", message) },
             ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SbomError> for ApiError {
+    fn from(error: SbomError) -> Self {
+        match error {
+            SbomError::Read(error) => error.into(),
+            error => Self::of(error.reason(), error.to_string(), error.hint()),
         }
     }
 }

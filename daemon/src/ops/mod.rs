@@ -5,6 +5,7 @@
 
 pub mod added;
 pub mod artifacts;
+pub mod attach;
 pub mod catalog;
 pub mod checks;
 pub mod content;
@@ -20,6 +21,7 @@ pub mod push;
 pub mod query;
 pub mod receive;
 pub mod save;
+pub mod sboms;
 pub mod serve;
 pub mod sign;
 pub mod status;
@@ -167,6 +169,7 @@ fn cause_of(operation: &Operation) -> Cause {
         OperationKind::Untag => ("untagged", "was removed"),
         OperationKind::Save => ("saved", "was saved"),
         OperationKind::Load => ("loaded", "was loaded"),
+        OperationKind::Attach => ("attached", "got an SBOM"),
     };
     Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

@@ -92,7 +92,7 @@ pub enum Event {
 /// An operation: everything appears together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// pull, push, receive (at the endpoint), sign, tag, untag, save, load.
+    /// pull, push, receive (at the endpoint), sign, tag, untag, save, load, attach.
     pub kind: OperationKind,
     /// The reference as asked for.
     pub reference: String,
@@ -121,6 +121,8 @@ pub enum OperationKind {
     Save,
     /// Loaded from a layout or an archive.
     Load,
+    /// Got something attached, by a client.
+    Attach,
 }
 
 /// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.

@@ -28,7 +28,7 @@ pub struct Counters {
 /// By kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabels {
-    /// pull, push, receive, sign, tag, untag.
+    /// pull, push, receive, sign, tag, untag, attach.
     pub kind: &'static str,
 }
 

@@ -126,6 +126,7 @@ pub fn name(kind: OperationKind) -> &'static str {
         OperationKind::Untag => "untag",
         OperationKind::Save => "save",
         OperationKind::Load => "load",
+        OperationKind::Attach => "attach",
     }
 }
 

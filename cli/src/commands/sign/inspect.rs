@@ -181,7 +181,7 @@ fn inspect_attestation(prepared: &v1::PrepareSignatureResponse, predicate: &Pred
 }
 
 /// Writes a repository as cosign does, which calls Docker Hub by the name of its index.
-fn cosign_name(repository: &str) -> String {
+pub(crate) fn cosign_name(repository: &str) -> String {
     match repository.strip_prefix("docker.io/") {
         Some(path) => format!("index.docker.io/{path}"),
         None => repository.to_owned(),

@@ -1,7 +1,7 @@
 //! `larder sign`. The private key stays in this process: the daemon says what to sign, and gets a signature.
 
 mod habits;
-mod inspect;
+pub(super) mod inspect;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

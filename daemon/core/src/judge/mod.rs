@@ -9,6 +9,7 @@ mod concern;
 mod explain;
 mod life;
 mod reasons;
+mod signers;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::verdict::{Code, Gate, Reason, State, Verdict};
 
 pub use concern::Concern;
 pub use explain::{Mark, Node, explain};
+pub use signers::{Signed, Signer, signed};
 pub use support::{Support, support};
 
 /// Judges a subject under one settled set.

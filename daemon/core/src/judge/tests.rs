@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -267,4 +268,46 @@ fn what_is_asked_beside_static_is_not_let_in() {
     let asks =
         "{images: [{glob: \"**\"}], authorities: [{static: {action: pass}, attestations: [{predicateType: spdx}]}]}";
     assert_eq!(under(&facts, &trust(Some(asks)), "a").state, State::Unsigned);
+}
+
+#[test]
+fn who_signed_is_who_counts_here_and_now() {
+    let mut facts = Facts::default();
+    let good = sign(&mut facts, "sbom", Format::SimpleSigning, Some("sbom"), Some(SignedHash::Sha256));
+    let bad = sign(&mut facts, "sbom", Format::SimpleSigning, Some("sbom"), None);
+    let elsewhere = sign(&mut facts, "sbom", Format::SimpleSigning, Some("other"), Some(SignedHash::Sha256));
+    let set = trust(None);
+    let by = |view: &TrustView, ids: &[SignatureId]| {
+        signed(&facts, view, &repository(), digest("sbom"), &ids.iter().copied().collect(), now())
+    };
+    let release = Signed::By(vec![Signer { key: "release".to_owned(), anchor: key(1).id() }]);
+    let settled = TrustView::Settled(Arc::clone(&set));
+    assert_eq!(by(&settled, &[]), Signed::No);
+    assert_eq!(by(&settled, &[bad, good]), release, "no subject has to be there");
+    assert_eq!(by(&settled, &[bad]), Signed::Untrusted);
+    assert_eq!(by(&settled, &[elsewhere]), Signed::Untrusted, "it names another digest");
+    let unmet = r#"{"images": [{"glob": "**"}], "authorities": [{"static": {"action": "fail"}}]}"#;
+    assert_eq!(by(&TrustView::Settled(trust(Some(unmet))), &[good]), Signed::Untrusted, "denied by a policy");
+    assert_eq!(by(&TrustView::Starting, &[good]), Signed::Pending);
+    assert_eq!(by(&TrustView::Missing { settled: Arc::clone(&set) }, &[good]), Signed::Pending);
+    let mut files = TrustFiles::default();
+    files.0.insert("keys/new.pub".into(), key(2).to_pem().into());
+    let new = TrustView::Settled(TrustSet::read(&files).set);
+    assert_eq!(by(&new, &[good]), Signed::Pending, "it was not tried against that key");
+    files.0.insert("keys/new.yaml".into(), "for: [\"docker.io/**\"]\n".into());
+    let elsewhere = TrustView::Settled(TrustSet::read(&files).set);
+    assert_eq!(by(&elsewhere, &[good]), Signed::Untrusted, "that key is not for this repository");
+    let none = TrustSet::read(&TrustFiles::default()).set;
+    assert_eq!(by(&TrustView::Settled(Arc::clone(&none)), &[good]), Signed::Untrusted);
+    let disturbed = |settled: &Arc<TrustSet>, readable: &Arc<TrustSet>| TrustView::Disturbed {
+        settled: Arc::clone(settled),
+        readable: Arc::clone(readable),
+    };
+    assert_eq!(by(&disturbed(&set, &none), &[good]), Signed::Untrusted, "a key that is being taken away");
+    assert_eq!(by(&disturbed(&none, &set), &[good]), Signed::Untrusted, "a key that is being added");
+    assert_eq!(by(&disturbed(&set, &set), &[good]), release);
+    let mut fresh = Facts::default();
+    let unchecked = sign(&mut fresh, "sbom", Format::Notation, Some("sbom"), None);
+    let ids = BTreeSet::from([unchecked]);
+    assert_eq!(signed(&fresh, &settled, &repository(), digest("sbom"), &ids, now()), Signed::Untrusted);
 }

@@ -23,7 +23,7 @@ pub(in crate::store) struct OperationForm {
     tags: Vec<TagMovedForm>,
 }
 
-const OPERATIONS: [(record::OperationKind, u32); 8] = [
+const OPERATIONS: [(record::OperationKind, u32); 9] = [
     (record::OperationKind::Pull, 1),
     (record::OperationKind::Push, 2),
     (record::OperationKind::Receive, 3),
@@ -32,6 +32,7 @@ const OPERATIONS: [(record::OperationKind, u32); 8] = [
     (record::OperationKind::Untag, 6),
     (record::OperationKind::Save, 7),
     (record::OperationKind::Load, 8),
+    (record::OperationKind::Attach, 9),
 ];
 
 impl Wire for record::Operation {

@@ -75,6 +75,11 @@ pub fn merge(theirs: &Manifest, ours: &Manifest) -> Option<SignatureImage> {
     (layers.len() > theirs.layers().len()).then(|| write(Some(theirs), layers.into_iter()))
 }
 
+/// Writes an image of one layer: what cosign attaches an SBOM by.
+pub fn of_layer(layer: &Descriptor) -> SignatureImage {
+    write(None, std::iter::once(layer))
+}
+
 #[derive(Serialize)]
 struct ConfigJson<'a> {
     architecture: &'a str,

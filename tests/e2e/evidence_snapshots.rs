@@ -1,0 +1,80 @@
+//! What the verbs about evidence say, word by word, as [`cli_snapshots`](crate::cli_snapshots) has it.
+
+use harness::fixtures::{Layout, public_key};
+use larder_core::Digest;
+
+use crate::cli_snapshots::Session;
+
+#[test]
+fn attach() {
+    let mut session = Session::furnished();
+    let reference = session.reference("1.1");
+    session.world.home.write_beside("app.spdx", "SPDXVersion: SPDX-2.3\n");
+    session.world.home.write_beside("bom.json", "{}\n");
+    session.world.home.write_beside("empty.json", "");
+    session.usage(&["attach"], &[]);
+    session.usage(&["attach", "sbom"], &[&reference]);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "cyclonedx", &reference], 0);
+    session.larder(&["attach", "sbom", "--sbom", "bom.json", "--type", "syft", &reference, "--output", "json"], 0);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "--input-format", "xml", &reference], 2);
+    session.larder(&["attach", "sbom", "--sbom", "none.spdx", &reference], 1);
+    session.larder(&["attach", "sbom", "--sbom", "empty.json", &reference], 1);
+    session.larder(&["attach", "sbom", "--sbom", "app.spdx", "alpine"], 1);
+    session.matches("attach");
+}
+
+/// With what cosign attached to `store/single:1.0.0`, and its key trusted.
+fn of_cosign() -> (Session, String) {
+    let session = Session::start();
+    Layout::open("single").load_into(&session.world.registry, "store/single");
+    let reference = session.world.registry.reference("store/single", "1.0.0");
+    session.world.home.larder(["pull", &reference]).exits(0);
+    session.world.home.write_beside("p256.pub", public_key("p256.pub"));
+    session.world.home.larder(["trust", "add", "p256.pub"]).exits(0);
+    (session, reference)
+}
+
+#[test]
+fn sbom() {
+    let (mut session, reference) = of_cosign();
+    session.usage(&["sbom"], &["x"]);
+    session.usage(&["sbom", "ls"], &[]);
+    session.larder(&["sbom", "ls", &reference], 0);
+    session.larder(&["sbom", "ls", &reference, "--output", "json"], 0);
+    session.usage(&["sbom", "show"], &[]);
+    session.begins(&["sbom", "show", &reference], 3);
+    let digest = Digest::of(b"x").to_string();
+    session.larder(&["sbom", "show", &reference, "--digest", &digest], 1);
+    session.larder(&["sbom", "show", &reference, "--platform", "linux/arm64"], 1);
+    session.larder(&["sbom", "show", "alpine"], 1);
+    session.matches("sbom");
+}
+
+#[test]
+fn download() {
+    let (mut session, reference) = of_cosign();
+    session.usage(&["download"], &["x"]);
+    session.usage(&["download", "signature"], &[]);
+    session.larder(&["download", "signature", &reference], 0);
+    session.larder(&["download", "signature", &reference, "--output", "json"], 0);
+    session.usage(&["download", "attestation"], &["--predicate-type", "nope", &reference]);
+    session.larder(&["download", "attestation", "--predicate-type", "custom", &reference], 0);
+    session.larder(&["download", "attestation", "--predicate-type", "vuln", &reference], 1);
+    session.usage(&["download", "sbom"], &[]);
+    session.begins(&["download", "sbom", &reference], 3);
+    session.larder(&["download", "sbom", "alpine"], 1);
+    session.matches("download");
+}
+
+#[test]
+fn triangulate() {
+    let mut session = Session::furnished();
+    let reference = session.reference("1.0");
+    session.usage(&["triangulate"], &["--type", "referrer", &reference]);
+    session.larder(&["triangulate", &reference], 0);
+    session.larder(&["triangulate", "--type", "digest", &reference, "--output", "json"], 0);
+    session.larder(&["triangulate", "alpine"], 1);
+    session.matches("triangulate");
+}
