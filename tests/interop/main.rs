@@ -11,13 +11,14 @@ mod order;
 mod registries;
 mod runtimes;
 mod tools;
+mod walkthrough;
 
 use std::time::Instant;
 
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 26] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -30,6 +31,7 @@ const PARTS: [Part; 25] = [
     ("cosign-verifies", cosign::verifies_what_larder_signed),
     ("cosign-2", cosign::version_2_at_the_endpoint),
     ("cosign-3", cosign::version_3_at_the_endpoint),
+    ("walk-through", walkthrough::the_classic_one),
     ("skopeo-client", clients::skopeo),
     ("crane", clients::crane),
     ("oras", clients::oras),
