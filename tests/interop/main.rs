@@ -14,13 +14,14 @@ mod registries;
 mod runtimes;
 mod signing;
 mod tools;
+mod walkthrough;
 
 use std::time::Instant;
 
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 32] = [
+const PARTS: [Part; 33] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -37,6 +38,7 @@ const PARTS: [Part; 32] = [
     ("cosign-3", cosign::version_3_at_the_endpoint),
     ("sboms", evidence::sboms_to_and_fro),
     ("evidence", evidence::places_and_downloads),
+    ("walk-through", walkthrough::the_classic_one),
     ("skopeo-client", clients::skopeo),
     ("crane", clients::crane),
     ("oras", clients::oras),

@@ -68,14 +68,15 @@ pub(super) fn deciding<'a>(
 
 fn listed(bench: &Bench<'_>, acceptance: &Acceptance<'_>, digest: Digest) -> Vec<Support> {
     let subject = acceptance.through.map_or(digest, |index| index.digest);
-    let mut rows: Vec<(Timestamp, Support)> = acceptance
+    let mut rows: Vec<((Timestamp, u32), Support)> = acceptance
         .basis
         .counted
         .iter()
         .filter_map(|counted| {
             let row = bench.facts.signature_row(counted.signature)?;
             let key = counted.name.clone().into_owned();
-            Some((row.first_seen, Support { signature: row.id, anchor: counted.id, key, subject }))
+            // Those that came together are in the order of their layers, as cosign has them.
+            Some(((row.first_seen, row.layer), Support { signature: row.id, anchor: counted.id, key, subject }))
         })
         .collect();
     rows.sort_by(|(a, one), (b, other)| (a, one.signature, one.anchor).cmp(&(b, other.signature, other.anchor)));
