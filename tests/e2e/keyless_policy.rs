@@ -138,6 +138,15 @@ fn an_authority_may_ask_for_timestamps_another_root_or_an_attestation() {
     becomes(&world, &image, State::Verified);
     ask(json!({"keyless": keyless, "ctlog": {"trustRootRef": "elsewhere"}}));
     becomes(&world, &image, State::Untrusted);
+    let with = |name: &str, value: &str| {
+        let mut keyless = keyless.clone();
+        keyless[name] = json!(value);
+        keyless
+    };
+    ask(json!({"keyless": with("trustRootRef", "lab")}));
+    becomes(&world, &image, State::Verified);
+    ask(json!({"keyless": with("url", "https://fulcio.elsewhere.example")}));
+    becomes(&world, &image, State::Untrusted);
     ask(json!({"keyless": keyless, "signatureFormat": "bundle"}));
     becomes(&world, &image, State::Verified);
     ask(json!({"keyless": keyless, "signatureFormat": "legacy"}));

@@ -19,10 +19,12 @@ const MAX_SBOM_BYTES: u64 = 128 << 20;
 
 /// What cosign says of attached SBOMs, and why.
 const DEPRECATED: &str = "cosign has deprecated attached SBOMs, for nothing but a tag binds them to the image;
-  a signed attestation does: `cosign attest --type spdxjson`";
+  a signed attestation does: `larder attest --type spdxjson`";
 
 /// Attach something to what is held here
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder attach sbom --sbom app.spdx registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use larder_core::signature::predicate::SHORT_NAMES;
 use larder_proto::v1;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,22 +26,11 @@ const MAX_PRINTED: usize = 256 << 20;
 const BUNDLE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const DSSE_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
-/// The short names that cosign has for predicate types (facts/sigstore.md 4.1).
-const PREDICATE_TYPES: [(&str, &str); 10] = [
-    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
-    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
-    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
-    ("spdx", "https://spdx.dev/Document"),
-    ("spdxjson", "https://spdx.dev/Document"),
-    ("cyclonedx", "https://cyclonedx.org/bom"),
-    ("link", "https://in-toto.io/Link/v1"),
-    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
-    ("openvex", "https://openvex.dev/ns"),
-];
 
 /// Print what is attached to an artifact, as `cosign download` does
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder download signature registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -103,11 +93,11 @@ struct Sbom {
 }
 
 fn predicate_type(text: &str) -> Result<String, String> {
-    match PREDICATE_TYPES.iter().find(|(short, _)| *short == text) {
+    match SHORT_NAMES.iter().find(|(short, _)| *short == text) {
         Some((_, uri)) => Ok((*uri).to_owned()),
         None if text.contains("://") => Ok(text.to_owned()),
         None => {
-            let names: Vec<&str> = PREDICATE_TYPES.iter().map(|(short, _)| *short).collect();
+            let names: Vec<&str> = SHORT_NAMES.iter().map(|(short, _)| *short).collect();
             Err(format!("it is a URI, or one of {}", names.join(", ")))
         }
     }

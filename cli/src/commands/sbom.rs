@@ -16,6 +16,9 @@ use crate::output::{Output, json, text};
 
 /// Show the SBOMs of what is held here
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  larder sbom ls registry.example.org/store/app:1.4
+  larder sbom show registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Verb,

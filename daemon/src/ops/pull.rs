@@ -320,18 +320,28 @@ pub(super) async fn news(
     let mut signatures = Vec::new();
     for Node { manifest, subject, attached, left_out } in &plan.nodes {
         let known = ctx.store.manifest_row(repository, manifest.digest()).await?;
-        if let Some(row) = known
-            && !says_more(&row, *subject, attached.as_ref(), left_out)
-            && !ctx.store.facts().is_corrupt(row.digest)
-        {
+        let known = known.filter(|row| {
+            !says_more(row, *subject, attached.as_ref(), left_out) && !ctx.store.facts().is_corrupt(row.digest)
+        });
+        if let Some(row) = known.as_ref().filter(|row| !has_unread(row)) {
             signatures.push((manifest.digest(), u32::try_from(row.signatures.len()).unwrap_or(u32::MAX)));
             continue;
         }
         let new = describe(ctx, repository, manifest, *subject, attached.clone(), left_out.clone()).await?;
+        let ids = |row: &ManifestAdded| row.signatures.iter().map(|one| one.id).collect::<Vec<_>>();
+        if known.is_some_and(|row| ids(&row) == ids(&new)) {
+            signatures.push((manifest.digest(), u32::try_from(new.signatures.len()).unwrap_or(u32::MAX)));
+            continue;
+        }
         signatures.push((manifest.digest(), u32::try_from(new.signatures.len()).unwrap_or(u32::MAX)));
         added.push(new);
     }
     Ok((added, signatures))
+}
+
+/// Says whether a manifest holds signatures that could not be read when it came: a later version may read them.
+fn has_unread(row: &ManifestAdded) -> bool {
+    row.signatures.iter().any(|one| one.names.is_none() && one.format.is_checked())
 }
 
 /// Says whether a manifest of a plan tells more than its row: a role, an attachment, or a child that is no longer left out.

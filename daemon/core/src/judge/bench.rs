@@ -305,10 +305,9 @@ impl<'a> Bench<'a> {
 
     /// Returns the identities that an authority asks for, and the roots that they may be under.
     fn keyless(&self, authority: &'a Authority, keyless: &'a Keyless) -> Result<Demand<'a>, NoDemand<'a>> {
-        let roots: Vec<AnchorId> = match &keyless.root {
-            None => self.trust.roots.values().map(|root| root.id).collect(),
-            Some(name) => self.trust.roots.get(name).map(|root| root.id).into_iter().collect(),
-        };
+        let named = |name: &str| keyless.root.as_deref().is_none_or(|wanted| wanted == name);
+        let fitting = self.trust.roots.iter().filter(|(name, root)| named(name) && keyless.fits(&root.root));
+        let roots: Vec<AnchorId> = fitting.map(|(_, root)| root.id).collect();
         if roots.is_empty() {
             return Err(NoDemand::RootMissing(keyless.root.as_deref().unwrap_or_default()));
         }

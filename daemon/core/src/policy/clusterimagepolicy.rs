@@ -164,7 +164,7 @@ fn authority(place: usize, value: Value, warnings: &mut Vec<String>) -> Result<A
     // What only says how the time is proven; a key asks for no time, so that beside a key it is left unread and unsupported.
     let proof = match keyless.is_some() {
         true => proof(&mut fields, &mut unsupported)?,
-        false => (Proof::Log, None),
+        false => Proven { proof: Proof::Log, root: None, log: None },
     };
     unsupported = unsupported.or_else(|| fields.rest());
     // More than one at once is no valid policy; the key is what is kept of it, for naming a key file confines that file.
@@ -232,14 +232,22 @@ fn sources(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<
     Ok(sources)
 }
 
+/// What proves the time, by which root, and where its log is.
+struct Proven {
+    proof: Proof,
+    root: Option<String>,
+    log: Option<String>,
+}
+
 /// Reads `ctlog` and `rfc3161timestamp`: what proves the time, and by which root.
-fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<(Proof, Option<String>), String> {
-    let mut by = (Proof::Log, None);
+fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Proven, String> {
+    let mut by = Proven { proof: Proof::Log, root: None, log: None };
     for (name, proof) in [("ctlog", Proof::Log), ("rfc3161timestamp", Proof::Timestamp)] {
         let Some(mut given) = fields.take_fields(name)? else { continue };
-        // A log is known by the root that names it, wherever it is.
-        let _ = given.take("url");
-        by = (proof, given.take_text("trustRootRef")?.or(by.1));
+        if proof == Proof::Log {
+            by.log = given.take_text("url")?;
+        }
+        by = Proven { proof, root: given.take_text("trustRootRef")?.or(by.root), log: by.log };
         if unsupported.is_none() {
             *unsupported = given.rest();
         }
@@ -249,13 +257,12 @@ fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<(Proof
 
 fn keyless_authority(
     mut keyless: Fields,
-    (proof, proof_root): (Proof, Option<String>),
+    proven: Proven,
     unsupported: &mut Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<AuthorityKind, String> {
     let path = keyless.path.clone();
-    // Where the authority is says nothing; which one it is, its certificates in the root say.
-    let _ = keyless.take("url");
+    let authority = keyless.take_text("url")?;
     let root = keyless.take_text("trustRootRef")?;
     let sct = match keyless.take("insecureIgnoreSCT") {
         None | Some(Value::Bool(false)) => true,
@@ -290,12 +297,13 @@ fn keyless_authority(
     if identities.is_empty() {
         return Err(format!("{path}.identities is empty, so anybody could sign; list whom it asks for"));
     }
+    let Proven { proof, root: proof_root, log } = proven;
     if let (Some(one), Some(other)) = (&root, &proof_root)
         && one != other
     {
         *unsupported = unsupported.take().or_else(|| Some(format!("{path} by two different trust roots")));
     }
-    Ok(AuthorityKind::Keyless(Keyless { identities, root: root.or(proof_root), sct, proof }))
+    Ok(AuthorityKind::Keyless(Keyless { identities, root: root.or(proof_root), authority, log, sct, proof }))
 }
 
 fn key_authority(mut key: Fields, unsupported: &mut Option<String>) -> Result<AuthorityKind, String> {

@@ -206,10 +206,24 @@ pub struct Keyless {
     pub identities: Vec<Identity>,
     /// `trustRootRef`: the one root that counts; without it, all of the folder's.
     pub root: Option<String>,
+    /// `url`: the root must name an authority at this place.
+    pub authority: Option<String>,
+    /// `ctlog.url`: the root must name a log at this place.
+    pub log: Option<String>,
     /// A certificate transparency log must have vouched for the certificate: not `insecureIgnoreSCT`.
     pub sct: bool,
     /// What must prove the time.
     pub proof: Proof,
+}
+
+impl Keyless {
+    /// Says whether a root names what the authority names by its place.
+    pub(crate) fn fits(&self, root: &TrustedRoot) -> bool {
+        let same = |wanted: &str, place: &str| wanted.trim_end_matches('/') == place.trim_end_matches('/');
+        let authority = |wanted: &String| root.authorities.iter().any(|authority| same(wanted, &authority.uri));
+        let log = |wanted: &String| root.logs.iter().any(|log| same(wanted, &log.base_url));
+        self.authority.as_ref().is_none_or(authority) && self.log.as_ref().is_none_or(log)
+    }
 }
 
 /// What must prove when a certificate's holder signed.
