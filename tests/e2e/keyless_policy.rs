@@ -69,7 +69,9 @@ fn an_identity_verifies_every_format_held_and_not_held() {
     for (names, code) in [(&good[..], ACCEPTED), (&bad[..3], UNTRUSTED)] {
         for name in names {
             let reference = reference(&world, name);
-            world.home.larder(["verify", &reference]).exits(code);
+            let output = world.home.larder(["verify", &reference]).exits(code);
+            let said = output.stderr.contains("by an identity that a policy asks for, under a trusted root");
+            assert_eq!(said, code == ACCEPTED, "{}", output.stderr);
         }
     }
     // A signature that is held counts for its digest in every repository, and these share their image: so one at a time.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use larder_core::judge::support;
 use larder_core::key::AnchorId;
+use larder_core::policy::TrustView;
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Reference, Tag};
 
@@ -113,7 +114,7 @@ async fn verify_held(ctx: &Ctx, subject: Held) -> Result<Verified, StoreError> {
             });
         }
     }
-    let checks = checks_of(&verdict, subject.digest, &signatures, true);
+    let checks = checks_of(&view, &verdict, subject.digest, &signatures, true);
     Ok(Verified { subject, held: true, verdict, signatures, checks, looked_at: Vec::new() })
 }
 
@@ -149,17 +150,31 @@ async fn verify_offered(ctx: &Ctx, reference: &Reference) -> Result<Verified, Pu
         })
         .collect();
     let subject = Held { repository: reference.repository.clone(), tag, digest };
-    let checks = checks_of(&judged.verdict, digest, &signatures, false);
+    let checks = checks_of(&ctx.view(), &judged.verdict, digest, &signatures, false);
     let looked_at = planned.looked_at;
     Ok(Verified { subject, held: false, verdict: judged.verdict, signatures, checks, looked_at })
 }
 
 /// Says what was really checked, as cosign says it.
-fn checks_of(verdict: &Verdict, digest: Digest, signatures: &[VerifiedSignature], held: bool) -> Vec<String> {
+fn checks_of(
+    view: &TrustView,
+    verdict: &Verdict,
+    digest: Digest,
+    signatures: &[VerifiedSignature],
+    held: bool,
+) -> Vec<String> {
     let mut checks = Vec::new();
     if !signatures.is_empty() {
         checks.push(format!("the payload names a digest: {}, or an index that lists it", digest.short()));
-        checks.push("the signature was made by a key of the trust folder".to_owned());
+        let by_key = |one: &VerifiedSignature| view.sets().any(|set| set.anchor(&one.anchor).is_some());
+        // What is said is said of each of them.
+        checks.push(match (signatures.iter().all(by_key), signatures.iter().any(by_key)) {
+            (true, _) => "the signature was made by a key of the trust folder".to_owned(),
+            (false, true) => "the signature was made by a key or an identity that the trust folder asks for".to_owned(),
+            (false, false) => {
+                "the signature was made by an identity that a policy asks for, under a trusted root".to_owned()
+            }
+        });
     }
     if verdict.state.is_accepted() {
         checks.push("every policy that matches the repository holds".to_owned());

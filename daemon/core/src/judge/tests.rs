@@ -183,7 +183,7 @@ fn explained_like_the_transcript() {
             format!(
                 "        signature classic signature {id}…, found at {REPOSITORY}@{short} | does not verify: made by another key | unknown-key"
             ),
-            "      authority authority-1 | keyless is not evaluated by this version | unsupported".to_owned(),
+            "      authority identities of authority-1 | keyless without identities is not evaluated by this version | unsupported".to_owned(),
             "      authority key gone (gone.pub) | there is no keys/gone.pub | key-missing".to_owned(),
         ]
     );

@@ -155,7 +155,7 @@ fn a_policy_as_sigstore_users_write_it() {
     assert_eq!(policy.authorities[0].kind, named("foo", Some(SignedHash::Sha512)));
     assert!(matches!(policy.authorities[1].kind, AuthorityKind::KeyData { .. }));
     assert_eq!(policy.authorities[2].kind, AuthorityKind::StaticFail { message: Some("no".to_owned()) });
-    assert_eq!(policy.authorities[3].unsupported.as_deref(), Some("keyless"));
+    assert_eq!(policy.authorities[3].unsupported.as_deref(), Some("keyless without identities"));
     assert!(!policy.denies());
     assert_eq!(reading.set.policies_naming("foo"), ["p"]);
     let inline = reading.set.anchors().pop().expect("the inline key");
