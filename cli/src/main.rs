@@ -10,6 +10,7 @@ mod launch;
 mod output;
 mod progress;
 mod prompt;
+mod sigstore;
 mod upload;
 
 use std::ffi::OsString;

@@ -7,6 +7,7 @@ mod cosign;
 mod evidence;
 mod full_disk;
 mod grpc;
+mod keyless;
 mod layouts;
 mod memory;
 mod order;
@@ -21,7 +22,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 33] = [
+const PARTS: [Part; 34] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -34,6 +35,7 @@ const PARTS: [Part; 33] = [
     ("cosign-verifies", cosign::verifies_what_larder_signed),
     ("larder-signs", signing::cosign_verifies_every_kind),
     ("larder-signs-more", signing::cosign_verifies_sboms_indexes_and_imported_keys),
+    ("larder-signs-keyless", keyless::signing_as_somebody),
     ("cosign-2", cosign::version_2_at_the_endpoint),
     ("cosign-3", cosign::version_3_at_the_endpoint),
     ("sboms", evidence::sboms_to_and_fro),

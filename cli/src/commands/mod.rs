@@ -30,7 +30,7 @@ mod triangulate;
 mod trust;
 mod verify;
 mod verify_attestation;
-mod verify_blob;
+pub(crate) mod verify_blob;
 mod verify_blob_attestation;
 mod watch;
 

@@ -183,6 +183,11 @@ impl PrivateKey {
         pem::encode_config(&Pem::new("PUBLIC KEY", self.spki.as_slice()), pem_config())
     }
 
+    /// Returns the public key: SubjectPublicKeyInfo, DER.
+    pub(crate) fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
     /// Returns the key's id: the SHA-256 of its SubjectPublicKeyInfo in hex.
     pub(crate) fn id(&self) -> String {
         Sha256::digest(&self.spki).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,5 +1,6 @@
 //! `larder.v1.Signatures`.
 
+use larder_core::signature::material::VerificationMaterial;
 use larder_core::{Digest, Reference, Repository};
 use larder_proto::v1;
 use larder_proto::v1::signatures_server::Signatures;
@@ -8,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::actor;
 use super::status::ApiError;
 use crate::ops::Ctx;
-use crate::ops::sign::{Covered, Format, Saying, Signed, attach, prepare, signable};
+use crate::ops::sign::{Covered, Format, Saying, SignError, Signed, attach, prepare, signable};
 
 /// The most bytes of a signature: RSA with 8,192 bits has 1,024.
 const MAX_SIGNATURE_BYTES: usize = 4096;
@@ -69,10 +70,13 @@ impl Signatures for Service {
         }
         let repository: Repository = request.repository.parse().map_err(ApiError::from)?;
         let digest: Digest = request.digest.parse().map_err(ApiError::from)?;
+        let material = request.material.unwrap_or_default();
+        let material = VerificationMaterial::parse(material.certificates, &material.log_entries, material.timestamps);
         let signed = Signed {
             repository,
             digest,
             format: format(request.format)?,
+            material: material.map_err(|error| ApiError::from(SignError::from(error)))?,
             payload: request.payload,
             signature: request.signature,
             public_key: request.public_key,

@@ -2,32 +2,39 @@
 
 mod habits;
 pub(super) mod inspect;
+mod signer;
+mod told;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use larder_proto::v1;
-use serde_json::json;
 
 pub(super) use habits::Habits;
 
-use super::{key, push};
+use super::push;
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::key_file::PrivateKey;
-use crate::output::{Output, json, text};
+use crate::output::{Output, text};
+use crate::sigstore::{self, Said};
+use signer::Signer;
 
 /// Sign something that is held here, as `cosign sign` does
 ///
-/// The key is decrypted in this process and never leaves it. The password comes from COSIGN_PASSWORD, else from the
-/// terminal, else from stdin. Nothing is uploaded to a transparency log.
+/// By a key: it is decrypted in this process and never leaves it. The password comes from COSIGN_PASSWORD, else from the
+/// terminal, else from stdin.
+///
+/// Without a key, by an identity token: a key is made for this run, Fulcio certifies whose it is, and a transparency log or a
+/// timestamp authority witnesses when it signed. Nobody is asked, and nothing is uploaded, where no service is named.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   larder sign --key cosign.key registry.example.org/store/app:1.4
   larder sign --key cosign.key -a env=prod,team=store localhost/team/app:dev
-  larder sign --key cosign.key --recursive --format both --push registry.example.org/store/app:1.4")]
+  larder sign --key cosign.key --recursive --format both --push registry.example.org/store/app:1.4
+  larder sign --identity-token token.jwt --signing-config signing_config.json --trusted-root trusted_root.json \\
+    --format bundle registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     /// What to sign
     #[arg(value_name = "REF", required = true)]
@@ -48,7 +55,7 @@ pub(crate) struct Arguments {
 pub(super) struct With {
     /// cosign's encrypted private key file
     #[arg(long, value_name = "FILE")]
-    pub(super) key: PathBuf,
+    pub(super) key: Option<PathBuf>,
     /// How it is stored: under cosign's tags, as a Sigstore bundle, or both
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(super) format: Format,
@@ -62,6 +69,8 @@ pub(super) struct With {
     /// Push it to the registry, with all else that is attached
     #[arg(long)]
     pub(super) push: bool,
+    #[command(flatten)]
+    pub(super) sigstore: sigstore::flags::Flags,
     #[command(flatten)]
     pub(super) habits: Habits,
 }
@@ -135,8 +144,7 @@ pub(super) async fn say_each(
     saying: &Saying,
     output: &Output,
 ) -> Result<Exit, Error> {
-    with.habits.tell(output);
-    let key = key::unlock(&with.key)?;
+    let signer = Signer::prepare(with, output).await?;
     let client = connect(output).await?;
     for reference in references {
         let request = v1::ListSignableRequest {
@@ -155,7 +163,7 @@ pub(super) async fn say_each(
         for digest in &covered.digests {
             for &format in with.formats() {
                 let target = Target { repository: &covered.repository, digest, format };
-                say_one(&client, &key, with, &target, saying, output).await?;
+                say_one(&client, &signer, &target, saying, output).await?;
             }
         }
         if with.push {
@@ -184,8 +192,7 @@ struct Target<'a> {
 
 async fn say_one(
     client: &Client,
-    key: &PrivateKey,
-    with: &With,
+    signer: &Signer,
     target: &Target<'_>,
     saying: &Saying,
     output: &Output,
@@ -211,57 +218,23 @@ async fn say_one(
     if let Saying::Signature(_) = saying {
         output.detail(&format!("signing {}", String::from_utf8_lossy(&prepared.payload)));
     }
-    let signature = key.sign(&message).map_err(|error| key::of_key(&with.key, error))?;
+    let said = match (saying, format) {
+        (_, v1::SignatureFormat::Bundle) => Said::Bundled(&prepared.payload),
+        (Saying::Signature(_), _) => Said::Payload(&prepared.payload),
+        (Saying::Attestation(_), _) => Said::Attestation(&prepared.payload),
+    };
+    let made = signer.sign(&message, &said).await.map_err(|error| error.about(&name))?;
     let request = v1::AttachSignatureRequest {
-        signature: signature.into(),
+        signature: made.signature.into(),
         repository: prepared.repository,
         digest: prepared.digest,
-        payload: prepared.payload,
-        public_key: key.public_pem(),
+        public_key: made.public_key,
         format: format.into(),
+        material: made.material,
+        payload: prepared.payload,
     };
     let attached = client.signatures().attach_signature(request).await?.into_inner();
-    tell(target, key, saying, &attached, output)
-}
-
-fn tell(
-    target: &Target<'_>,
-    key: &PrivateKey,
-    saying: &Saying,
-    attached: &v1::AttachSignatureResponse,
-    output: &Output,
-) -> Result<(), Error> {
-    if output.is_json() {
-        let mut document = json!({
-            "repository": target.repository,
-            "digest": target.digest,
-            "key_id": key.id(),
-            "format": if target.format == v1::SignatureFormat::Bundle { "bundle" } else { "legacy" },
-            "tag": json::text_of(&attached.tag),
-            "manifest": attached.digest,
-            "added": attached.added,
-        });
-        if let Saying::Attestation(predicate) = saying {
-            document["predicate_type"] = predicate.kind.clone().into();
-        }
-        return output.document(&document);
-    }
-    let subject = format!("{}@{}", target.repository, text::short(target.digest));
-    let key = text::short(&key.id());
-    let (done, noun) = match saying {
-        Saying::Signature(_) => ("signed", "signature"),
-        Saying::Attestation(_) => ("attested", "attestation"),
-    };
-    let place = match attached.tag.as_str() {
-        "" => format!("bundle is in the referrer {}", text::short(&attached.digest)),
-        tag => format!("{noun} is at {}", text::short_digests(tag)),
-    };
-    output.say(&if attached.added {
-        format!("{done} {subject} with key {key}; the {place}")
-    } else {
-        format!("{subject} had this {noun} by key {key} already; nothing was changed")
-    });
-    Ok(())
+    told::tell(target, &made.testimony, &signer.key_id(), saying, &attached, output)
 }
 
 fn refuse(reference: &str, odd: &str) -> Error {

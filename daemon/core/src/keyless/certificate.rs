@@ -11,6 +11,7 @@ use p256::pkcs8::der::Tag;
 
 use super::asn1::{Elements, Malformed, context, wrap};
 use super::window::Window;
+use crate::key::PublicKey;
 
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
@@ -62,6 +63,14 @@ pub(super) struct Certificate {
 pub(super) struct Usages {
     pub(super) critical: bool,
     pub(super) oids: Vec<ObjectIdentifier>,
+}
+
+/// Returns the key of a certificate (DER); `None` where it is of a kind that is not supported. Says nothing about who issued it.
+///
+/// # Errors
+/// Fails where it is no certificate.
+pub fn certificate_key(der: &Bytes) -> Result<Option<PublicKey>, Malformed> {
+    Ok(PublicKey::from_der(&Certificate::parse(der)?.spki).ok())
 }
 
 impl Certificate {

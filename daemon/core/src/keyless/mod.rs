@@ -18,8 +18,10 @@ mod identity;
 mod key_id;
 mod log;
 mod message;
+mod request;
 mod root;
 mod sct;
+mod signing_config;
 #[cfg(test)]
 mod tests;
 mod timestamp;
@@ -29,15 +31,20 @@ use bytes::Bytes;
 
 pub use annotation::{AnnotationError, LocalBundle, certificates, log_entry, timestamp as timestamp_annotation};
 pub use asn1::Malformed;
+pub use certificate::certificate_key;
 pub use classic::ClassicEvidence;
 pub use demand::{Accepted, Check, Demands, Finding};
 pub use evidence::{CertificateFacts, ChainFacts, Evidence, examine};
 pub use found::{claim_of, examine_found};
 pub use identity::{Identity, Pattern, PatternError, extension_name};
-pub use log::{Checkpoint, CheckpointError, Entry, ProvenEntry};
+pub use log::{
+    AnswerError, Checkpoint, CheckpointError, Entry, ProposalError, ProvenEntry, RekorVersion, proposal, read_v1,
+};
 pub use message::{Hashes, Message, MessageHasher};
+pub use request::{certificate_request, timestamp_request};
 pub use root::{Authority, Log, MAX_ROOT_BYTES, RootError, TrustedRoot};
 pub use sct::Sct;
+pub use signing_config::{MAX_CONFIG_BYTES, Service, SigningConfig, SigningConfigError};
 pub use timestamp::{ProvenTime, Token};
 pub use window::Window;
 

@@ -312,7 +312,7 @@ fn read_authority(mut wire: Message) -> Result<Authority, FieldError> {
     Ok(Authority::new(uri, certificates, window))
 }
 
-fn read_window(wire: &mut Message) -> Result<Window, FieldError> {
+pub(super) fn read_window(wire: &mut Message) -> Result<Window, FieldError> {
     let mut time = |name| match wire.text(name)? {
         None => Ok(None),
         Some(text) => text.parse::<Timestamp>().map(Some).map_err(|_| wire.fault(name, "is no RFC 3339 time")),

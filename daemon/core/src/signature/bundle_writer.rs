@@ -9,9 +9,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::bundle::EntryJson;
 use super::dsse::IN_TOTO;
 use super::go_json;
 use super::manifest_json::{DescriptorJson, ManifestJson};
+use super::material::VerificationMaterial;
 use crate::artifact::EMPTY_JSON;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -44,19 +46,60 @@ struct SignatureJson {
 #[serde(rename_all = "camelCase")]
 struct BundleJson<'a> {
     media_type: &'a str,
-    verification_material: MaterialJson,
+    verification_material: MaterialJson<'a>,
     dsse_envelope: EnvelopeJson<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MaterialJson {
-    public_key: HintJson,
+struct MaterialJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<HintJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<CertificateJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tlog_entries: Vec<EntryJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<TimestampsJson>,
 }
 
 #[derive(Serialize)]
 struct HintJson {
     hint: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateJson {
+    raw_bytes: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimestampsJson {
+    rfc3161_timestamps: Vec<TimestampJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimestampJson {
+    signed_timestamp: String,
+}
+
+impl<'a> MaterialJson<'a> {
+    /// A bundle v0.3 has the signer's certificate alone: readers know its issuers.
+    fn of(key: &PublicKey, material: &'a VerificationMaterial) -> Self {
+        let certificate =
+            material.certificates().first().map(|leaf| CertificateJson { raw_bytes: STANDARD.encode(leaf) });
+        let stamp = |bytes: &Bytes| TimestampJson { signed_timestamp: STANDARD.encode(bytes) };
+        let stamps: Vec<TimestampJson> = material.timestamps().iter().map(stamp).collect();
+        Self {
+            public_key: certificate.is_none().then(|| HintJson { hint: STANDARD.encode(key.id().0) }),
+            certificate,
+            tlog_entries: material.entries().iter().map(EntryJson::from).collect(),
+            timestamp_verification_data: (!stamps.is_empty()).then_some(TimestampsJson { rfc3161_timestamps: stamps }),
+        }
+    }
 }
 
 fn envelope_json(statement: &[u8], signature: &[u8]) -> EnvelopeJson<'static> {
@@ -72,11 +115,12 @@ pub fn envelope(statement: &[u8], signature: &[u8]) -> Bytes {
     go_json::to_vec(&envelope_json(statement, signature)).into()
 }
 
-/// Writes a signed statement as a bundle that hints at its key, as cosign 3 does without log and timestamp.
-pub fn bundle(key: &PublicKey, statement: &[u8], signature: &[u8]) -> Bytes {
+/// Writes a signed statement as a bundle, as cosign 3 does: with the signer's certificate, else with a hint at the key, and
+/// with what logs and timestamp authorities said.
+pub fn bundle(key: &PublicKey, material: &VerificationMaterial, statement: &[u8], signature: &[u8]) -> Bytes {
     let bundle = BundleJson {
         media_type: BUNDLE_V03,
-        verification_material: MaterialJson { public_key: HintJson { hint: STANDARD.encode(key.id().0) } },
+        verification_material: MaterialJson::of(key, material),
         dsse_envelope: envelope_json(statement, signature),
     };
     go_json::to_vec(&bundle).into()
@@ -154,7 +198,7 @@ kDN2/8K4Edsj50RoZ3hB/oOaU5AGuuWTPnCA2n6tvB95RAXyl5rBXZGJIw==
         let (statement, raw) = (signature(&digest(), &BTreeMap::new()), STANDARD.decode(SIGNATURE).expect("base64"));
         let valid = Checker::new(&pae(IN_TOTO, &statement), &raw).check(&key);
         assert_eq!(valid, Some(SignedHash::Sha256));
-        let bundle = bundle(&key, &statement, &raw);
+        let bundle = bundle(&key, &VerificationMaterial::default(), &statement, &raw);
         assert_eq!(bundle.len(), 659);
         assert_eq!(Digest::of(&bundle).hex(), "2ebc25898230c200ff000660fd9d6de957338e2df5c3c2e69ac601f5c3e107f6");
         let subject = Descriptor::new(OCI_MANIFEST, digest(), 1234);
@@ -167,7 +211,8 @@ kDN2/8K4Edsj50RoZ3hB/oOaU5AGuuWTPnCA2n6tvB95RAXyl5rBXZGJIw==
     #[test]
     fn what_is_stored_is_found_again() {
         let key = PublicKey::from_pem(PUBLIC.as_bytes()).expect("a key");
-        for stored in [bundle(&key, b"{}", b"sig"), envelope(b"{}", b"sig")] {
+        let none = VerificationMaterial::default();
+        for stored in [bundle(&key, &none, b"{}", b"sig"), envelope(b"{}", b"sig")] {
             assert_eq!(signature_over(b"{}", &stored).as_deref(), Some(&b"sig"[..]));
             assert_eq!(signature_over(b"{ }", &stored), None);
             assert_eq!(signature_over(b"{}", &stored[1..]), None);

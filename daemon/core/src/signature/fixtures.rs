@@ -1,5 +1,7 @@
 //! Signatures that real cosign made, read and checked.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -175,7 +177,7 @@ fn writes_payloads_and_images_byte_for_byte_as_cosign() {
                 let written =
                     simple_signing::payload(claims, &found.names.expect("digest"), &annotations.unwrap_or_default());
                 assert_eq!(found.payload, written, "{repository}:{tag}");
-                let image = append(ours.as_ref(), &found.payload, &found.signature).expect("new");
+                let image = append(ours.as_ref(), &found.payload, &found.signature, BTreeMap::new()).expect("new");
                 ours = Some(Manifest::parse(image.manifest, None).expect("manifest"));
                 config = image.config;
             }

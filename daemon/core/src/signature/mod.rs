@@ -9,6 +9,7 @@ pub mod dsse;
 pub mod found;
 mod go_json;
 mod manifest_json;
+pub mod material;
 pub mod predicate;
 pub mod simple_signing;
 pub mod statement;

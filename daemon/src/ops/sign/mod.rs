@@ -11,6 +11,7 @@ use larder_core::key::{KeyError, PublicKey};
 use larder_core::manifest::{Manifest, ManifestError};
 use larder_core::signature::dsse::{COSIGN_SIGN, IN_TOTO, pae};
 use larder_core::signature::found;
+use larder_core::signature::material::{MaterialError, VerificationMaterial};
 use larder_core::signature::simple_signing::{self, MAX_COSIGN_LAYERS, MAX_PAYLOAD_BYTES};
 use larder_core::signature::statement::{self, StatementError};
 use larder_core::{Digest, Reference, Repository, Tag};
@@ -69,10 +70,12 @@ pub struct Signed {
     pub payload: Bytes,
     /// The signature: of ECDSA in DER.
     pub signature: Bytes,
-    /// The key that it must verify with, as PEM.
+    /// The key that it must verify with, as PEM; empty where the material has a certificate.
     pub public_key: String,
     /// How it is to be stored.
     pub format: Format,
+    /// What is stored beside it.
+    pub material: VerificationMaterial,
 }
 
 /// Where a signature was put.
@@ -101,6 +104,12 @@ pub enum SignError {
     /// The public key cannot be read.
     #[error("the public key cannot be read: {0}")]
     Key(#[from] KeyError),
+    /// What was to be stored beside the signature cannot be.
+    #[error("what comes with the signature cannot be stored: {0}")]
+    Material(#[from] MaterialError),
+    /// A key and a certificate are given.
+    #[error("the signature is by a certificate's holder, and a public key is given too")]
+    TwoSigners,
     /// The payload is not what was prepared: it does not name the digest.
     #[error("the payload does not name {0}")]
     OtherPayload(Digest),
@@ -141,7 +150,8 @@ impl SignError {
             Self::Subject(error) => error.reason(),
             Self::NoSbom(_) => "not-found",
             Self::Statement(_) => "invalid-predicate",
-            Self::Key(_) => "invalid-key",
+            Self::Key(_) | Self::TwoSigners => "invalid-key",
+            Self::Material(_) => "invalid-material",
             Self::OtherPayload(_) | Self::BadSignature(_) => "bad-signature",
             Self::NoTag(_) => "unsupported-digest",
             Self::Occupied { .. } | Self::Referrer { .. } => "invalid-manifest",
@@ -159,6 +169,11 @@ impl SignError {
             Self::OtherPayload(_) | Self::BadSignature(_) => {
                 Some("sign the payload as PrepareSignature returned it; nothing was stored".to_owned())
             }
+            Self::Material(MaterialError::NotClassic(_)) => {
+                Some("`--format bundle` has room for it; nothing was stored".to_owned())
+            }
+            Self::Material(_) => Some("nothing was stored".to_owned()),
+            Self::TwoSigners => Some("leave one of them out; nothing was stored".to_owned()),
             Self::Key(_) => Some("`larder key generate` makes a pair that can be read".to_owned()),
             Self::NoTag(_) => Some("`--format bundle` needs no tag".to_owned()),
             Self::Occupied { .. } => Some(
@@ -196,7 +211,11 @@ pub async fn prepare(ctx: &Ctx, reference: &Reference, format: Format, saying: &
 pub async fn attach(ctx: &Ctx, actor: Actor, signed: Signed) -> Result<Attached, SignError> {
     let subject = Reference::by_digest(signed.repository.clone(), signed.digest);
     signable::resolve(ctx, &subject).await?;
-    let key = PublicKey::from_pem(signed.public_key.as_bytes())?;
+    let key = match signed.material.key() {
+        Some(_) if !signed.public_key.is_empty() => return Err(SignError::TwoSigners),
+        Some(key) => key.clone(),
+        None => PublicKey::from_pem(signed.public_key.as_bytes())?,
+    };
     let attests = verify(&signed, &key)?;
     match (signed.format, attests) {
         (Format::Legacy, attests) => stored::under_tag(ctx, actor, &signed, &key, attests.as_deref()).await,
@@ -229,7 +248,7 @@ fn verify_simple_signing(signed: &Signed, key: &PublicKey) -> Result<(), SignErr
     if signed.payload.len() as u64 > MAX_PAYLOAD_BYTES {
         return Err(SignError::BadSignature("its payload is longer than any that is read"));
     }
-    let alone = simple_signing::append(None, &signed.payload, &signed.signature)
+    let alone = simple_signing::append(None, &signed.payload, &signed.signature, BTreeMap::new())
         .ok_or(SignError::BadSignature("it cannot be written as a signature"))?;
     let manifest = Manifest::parse(alone.manifest, None)
         .map_err(|_| SignError::BadSignature("it cannot be written as a signature"))?;

@@ -36,6 +36,7 @@ pub(super) async fn under_tag(
         None => (TagSuffix::Signature, AttachedKind::Signature),
     };
     let tag = DigestTag { digest: signed.digest, suffix }.tag().ok_or(SignError::NoTag(signed.digest))?;
+    let beside = signed.material.annotations()?;
     let layer = match attests {
         Some(_) => envelope(&signed.payload, &signed.signature),
         None => signed.payload.clone(),
@@ -58,8 +59,8 @@ pub(super) async fn under_tag(
         }
     }
     let image = match attests {
-        Some(predicate_type) => append_attestation(existing.as_ref(), &layer, predicate_type),
-        None => append(existing.as_ref(), &signed.payload, &signed.signature),
+        Some(predicate_type) => append_attestation(existing.as_ref(), &layer, predicate_type, beside),
+        None => append(existing.as_ref(), &signed.payload, &signed.signature, beside),
     };
     let Some(SignatureImage { manifest, config }) = image else {
         let digest = existing.map_or(signed.digest, |manifest| manifest.digest());
@@ -79,7 +80,7 @@ pub(super) async fn as_referrer(
     key: &PublicKey,
     predicate_type: &str,
 ) -> Result<Attached, SignError> {
-    let bundle = bundle(key, &signed.payload, &signed.signature);
+    let bundle = bundle(key, &signed.material, &signed.payload, &signed.signature);
     let subject = ctx.store.manifest(&signed.digest).await?.descriptor();
 
     let _turn = ctx.signing.lock().await;
@@ -104,6 +105,8 @@ pub(super) async fn as_referrer(
 
 /// Says whether a layer holds what was signed, by the same key: not every key signs the same bytes twice in the same way.
 ///
+/// What brings new material is new, whoever signed before: a signature that no log has seen is another to whoever asks for a log.
+///
 /// Only layers are read that have about the length of the new one, so that this costs little whatever else is there.
 async fn has_signed(
     ctx: &Ctx,
@@ -113,6 +116,9 @@ async fn has_signed(
     new: &Bytes,
 ) -> Result<bool, StoreError> {
     let new_length = new.len() as u64;
+    if !signed.material.is_empty() {
+        return Ok(false);
+    }
     if present.size.abs_diff(new_length) > LENGTHS_DIFFER {
         return Ok(false);
     }

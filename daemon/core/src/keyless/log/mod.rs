@@ -7,6 +7,7 @@
 mod body;
 mod checkpoint;
 mod merkle;
+mod proposal;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 
 pub(super) use body::{Body, BodyContent, Dialect, Verifier};
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use proposal::{AnswerError, ProposalError, RekorVersion, proposal, read_v1};
 
 use super::message::Hashes;
 use super::root::{Log, TrustedRoot};

@@ -11,7 +11,8 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use entry::{InclusionProof, LogEntry};
+pub(super) use entry::EntryJson;
+pub use entry::{InclusionProof, LogEntry, MAX_ENTRY_BYTES};
 
 use super::dsse::{Envelope, MAX_SIGNATURE_BYTES};
 use crate::protojson::{FieldError, Json, Message, shown};

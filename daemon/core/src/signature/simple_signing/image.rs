@@ -33,9 +33,18 @@ pub struct SignatureImage {
 }
 
 /// Appends a signature to the image at a `.sig` tag (or begins one), as cosign does: merging layers.
-/// Returns `None` where the same layer with the same signature is there.
-pub fn append(existing: Option<&Manifest>, payload: &[u8], signature: &[u8]) -> Option<SignatureImage> {
+/// Returns `None` where the same layer with the same signature is there, and all that comes with it.
+///
+/// `beside` are the annotations that come with it: what a certificate, a log and a timestamp authority say
+/// ([`VerificationMaterial::annotations`](crate::signature::material::VerificationMaterial::annotations)).
+pub fn append(
+    existing: Option<&Manifest>,
+    payload: &[u8],
+    signature: &[u8],
+    beside: BTreeMap<String, String>,
+) -> Option<SignatureImage> {
     let mut layer = Descriptor::new(SIMPLE_SIGNING, Digest::of(payload), payload.len() as u64);
+    layer.annotations = beside;
     layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), BASE64.encode(signature));
     append_layer(existing, &layer)
 }
@@ -46,8 +55,10 @@ pub fn append_attestation(
     existing: Option<&Manifest>,
     envelope: &[u8],
     predicate_type: &str,
+    beside: BTreeMap<String, String>,
 ) -> Option<SignatureImage> {
     let mut layer = Descriptor::new(DSSE_ENVELOPE, Digest::of(envelope), envelope.len() as u64);
+    layer.annotations = beside;
     layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), String::new());
     layer.annotations.insert(PREDICATE_TYPE_ANNOTATION.to_owned(), predicate_type.to_owned());
     append_layer(existing, &layer)
@@ -58,7 +69,7 @@ fn append_layer(existing: Option<&Manifest>, layer: &Descriptor) -> Option<Signa
     let is_there = layers.iter().any(|other| {
         other.digest == layer.digest
             && other.media_type == layer.media_type
-            && other.annotations.get(SIGNATURE_ANNOTATION) == layer.annotations.get(SIGNATURE_ANNOTATION)
+            && layer.annotations.iter().all(|(name, value)| other.annotations.get(name) == Some(value))
     });
     (!is_there).then(|| write(existing, layers.iter().chain([layer])))
 }

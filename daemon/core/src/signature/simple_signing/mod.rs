@@ -29,10 +29,10 @@ pub const MAX_COSIGN_LAYERS: usize = 1000;
 
 /// The annotation with the signature, in base64.
 pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
-const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
-const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
-const LOG_ENTRY_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
-const TIMESTAMP_ANNOTATION: &str = "dev.sigstore.cosign/rfc3161timestamp";
+pub(super) const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+pub(super) const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
+pub(super) const LOG_ENTRY_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
+pub(super) const TIMESTAMP_ANNOTATION: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
 /// Standard base64 as Go's `base64.StdEncoding` reads it, which lets the last bits be anything.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

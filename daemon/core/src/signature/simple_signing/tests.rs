@@ -102,7 +102,7 @@ fn begins_an_image_as_cosign_does() {
     let digest = "sha256:2640004483400099caaf561d540c6f3feb82d56361b8bdd9f0cc19432c31f0fc".parse().expect("digest");
     let payload = payload("registry.example.com/team/app", &digest, &BTreeMap::new());
     let signature = "MEUCIHyUrILWuKzRpst3kzWCs3f45V11wugknyUeffNvtzKUAiEA6zOQlNHirOZpGGsB2DUJEZiY/0aUCHIE2wUBssO73x0=";
-    let image = append(None, &payload, &BASE64.decode(signature).expect("base64")).expect("new");
+    let image = append(None, &payload, &BASE64.decode(signature).expect("base64"), BTreeMap::new()).expect("new");
     assert_eq!(Digest::of(&image.config).hex(), "814c6da9a6c9c99a6b7ee10985f147a50dd717a73afd2748e08edd91e841b542");
     assert_eq!(Digest::of(&image.manifest).hex(), "331ea30d0b6c3c9e7b80ec7d4bd4b35423cbca42cb3e68e550baa3aee5ee9193");
 }
@@ -110,13 +110,15 @@ fn begins_an_image_as_cosign_does() {
 #[test]
 fn appends_and_merges_without_losing_any() {
     let parse = |image: SignatureImage| Manifest::parse(image.manifest, None).expect("manifest");
-    let one = parse(append(None, &good_payload(), b"one").expect("new"));
-    assert!(append(Some(&one), &good_payload(), b"one").is_none(), "it is there");
-    let two = parse(append(Some(&one), &good_payload(), b"two").expect("another signature of the same payload"));
+    let one = parse(append(None, &good_payload(), b"one", BTreeMap::new()).expect("new"));
+    assert!(append(Some(&one), &good_payload(), b"one", BTreeMap::new()).is_none(), "it is there");
+    let two = parse(
+        append(Some(&one), &good_payload(), b"two", BTreeMap::new()).expect("another signature of the same payload"),
+    );
     assert_eq!(two.layers().len(), 2);
     assert!(merge(&two, &one).is_none() && merge(&two, &two).is_none());
 
-    let three = parse(append(Some(&one), &good_payload(), b"three").expect("appended"));
+    let three = parse(append(Some(&one), &good_payload(), b"three", BTreeMap::new()).expect("appended"));
     let all = parse(merge(&two, &three).expect("one is new"));
     let signatures: Vec<_> = read(&all, |_| Some(good_payload().into())).into_iter().map(|s| s.signature).collect();
     assert_eq!(signatures, [&b"one"[..], b"two", b"three"]);
@@ -129,7 +131,7 @@ fn an_image_keeps_its_flavour() {
         "",
         r#","annotations":{"a":"<b>"},"subject":{"mediaType":"m","size":1,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"artifactType":"t/x""#,
     );
-    let image = append(Some(&text), b"{}", b"s").expect("appended");
+    let image = append(Some(&text), b"{}", b"s", BTreeMap::new()).expect("appended");
     let written = String::from_utf8(image.manifest.to_vec()).expect("UTF-8");
     assert!(
         written.contains(r#""annotations":{"a":"\u003cb\u003e"},"subject":{"mediaType":"m","size":1,"#),
