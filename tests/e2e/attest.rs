@@ -143,6 +143,7 @@ fn the_daemon_stores_only_what_was_signed_about_the_digest() {
             signature: signer.sign_bytes(message).into(),
             public_key: signer.public_pem(),
             format,
+            ..AttachSignatureRequest::default()
         };
         harness::block(signatures.attach_signature(request)).map(|answer| answer.into_inner())
     };

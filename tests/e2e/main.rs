@@ -24,6 +24,7 @@ mod judge_sample;
 mod keyless_blobs;
 mod keyless_images;
 mod keyless_policy;
+mod keyless_sign;
 mod kill;
 mod layouts;
 mod login;

@@ -199,7 +199,7 @@ fn nothing_is_stored_that_does_not_check(stage: &Stage, sigstore: &Sigstore, tok
     let other_root = harness::fixtures::cosign().join("keyless/roots/good.json");
     let stranger = flags.replace(&sigstore.file("trusted_root.json"), &other_root.display().to_string());
     for (with, words) in [
-        (format!("--identity-token a.b.c {flags}"), &["Fulcio refused", "401"][..]),
+        (format!("--identity-token a.b.c {flags}"), &["Fulcio refused", "identity token"][..]),
         (format!("--identity-token {token} {stranger}"), &["no trusted authority issued the certificate", "nothing was uploaded"]),
         (format!("--identity-token {token} {}", sigstore.flags("rekor2")), &["cannot hold an entry of Rekor v2"]),
         (format!("--identity-token {token} {}", sigstore.flags("none")), &["nobody could check the signature later"]),
