@@ -46,7 +46,16 @@ impl Sigstore {
 
     /// Gets an identity token: a path below the issuer, with what it shall say.
     fn token(&self, path: &str) -> String {
-        run("python3", ["-c", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())", &format!("{}{path}", self.issuer())]).trim().to_owned()
+        run(
+            "python3",
+            [
+                "-c",
+                "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())",
+                &format!("{}{path}", self.issuer()),
+            ],
+        )
+        .trim()
+        .to_owned()
     }
 
     fn flags(&self, config: &str) -> String {
@@ -200,11 +209,17 @@ fn nothing_is_stored_that_does_not_check(stage: &Stage, sigstore: &Sigstore, tok
     let stranger = flags.replace(&sigstore.file("trusted_root.json"), &other_root.display().to_string());
     for (with, words) in [
         (format!("--identity-token a.b.c {flags}"), &["Fulcio refused", "identity token"][..]),
-        (format!("--identity-token {token} {stranger}"), &["no trusted authority issued the certificate", "nothing was uploaded"]),
+        (
+            format!("--identity-token {token} {stranger}"),
+            &["no trusted authority issued the certificate", "nothing was uploaded"],
+        ),
         (format!("--identity-token {token} {}", sigstore.flags("rekor2")), &["cannot hold an entry of Rekor v2"]),
         (format!("--identity-token {token} {}", sigstore.flags("none")), &["nobody could check the signature later"]),
         (format!("--identity-token {token} {flags} --tlog-upload=false"), &["nobody could check the signature later"]),
-        (format!("--identity-token {token} {}", flags.replace("--trusted-root", "--oidc-client-id")), &["--trusted-root is needed"]),
+        (
+            format!("--identity-token {token} {}", flags.replace("--trusted-root", "--oidc-client-id")),
+            &["--trusted-root is needed"],
+        ),
     ] {
         let refused = larder(&stage.home, &format!("sign {with} {target}"));
         assert!(matches!(refused.code, 1 | 2), "{with}: {}", refused.stderr);

@@ -21,8 +21,10 @@ pub(super) struct Log {
 /// # Errors
 /// Fails where the log refuses, or answers with something else.
 pub(super) async fn upload(http: &Http, log: &Log, claim: &Claim<'_>) -> Result<LogEntry, Error> {
-    let body = proposal(claim, log.version)
-        .map_err(|error| Error::new("not-logged", format!("the signature cannot be shown to {}: {error}", log.url)))?;
+    let body = proposal(claim, log.version).map_err(|error| {
+        Error::new("not-logged", format!("the signature cannot be shown to {}: {error}", log.url))
+            .hint("another log, or --tlog-upload=false; nothing was stored")
+    })?;
     let ask = ask(Method::POST, below(WHO, &log.url, log.version.path())?, body);
     let answer = http.send(&ask).await?;
     let answer = match (answer.status, &answer.location) {
@@ -46,6 +48,7 @@ async fn existing(http: &Http, log: &Log, place: &str) -> Result<Answer, Error> 
     let url = log.url.join(place).ok().filter(|url| url.origin() == log.url.origin());
     let url = url.ok_or_else(|| {
         Error::new("bad-entry", format!("Rekor at {} says that it has this signature, and not where", log.url))
+            .hint(format!("{HINT} nothing was stored"))
     })?;
     http.send(&ask(Method::GET, url, Vec::new())).await
 }

@@ -82,7 +82,7 @@ pub(super) async fn find(flags: &Flags, http: &Http) -> Result<Token, Error> {
             return Ok(token);
         }
     }
-    Err(Error::new("no-token", "there is neither a key nor an identity token to sign with").hint(format!(
+    Err(Error::usage("there is neither a key nor an identity token to sign with").hint(format!(
         "--key FILE signs with a key; --identity-token FILE, {VARIABLE}, or a workflow with `id-token: write` without one"
     )))
 }
@@ -142,8 +142,10 @@ async fn from_actions(url: &str, bearer: &str, http: &Http) -> Result<Token, Err
         body: Bytes::new(),
     };
     let body = http.send(&ask).await?.success(WHO, "does the workflow have the permission `id-token: write`?")?;
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|_| Error::new("bad-token", "the answer of GitHub Actions holds no identity token"))?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| {
+        Error::new("bad-token", "the answer of GitHub Actions holds no identity token")
+            .hint("does the workflow have the permission `id-token: write`? nothing was signed")
+    })?;
     Token::new(Zeroizing::new(answer.value), "what GitHub Actions answered")
 }
 

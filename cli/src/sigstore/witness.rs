@@ -205,6 +205,8 @@ fn trusted_root(path: Option<&Path>) -> Result<TrustedRoot, Error> {
                 "ask whoever runs your Sigstore for trusted_root.json, or write one with `cosign trusted-root create`",
             ));
     };
-    TrustedRoot::parse(&read_bounded(path, MAX_ROOT_BYTES)?)
-        .map_err(|error| Error::new(error.reason(), format!("{} is no trusted root: {error}", path.display())))
+    TrustedRoot::parse(&read_bounded(path, MAX_ROOT_BYTES)?).map_err(|error| {
+        Error::new(error.reason(), format!("{} is no trusted root: {error}", path.display()))
+            .hint("`cosign trusted-root create` writes one; nothing was signed")
+    })
 }

@@ -33,14 +33,12 @@ use signer::Signer;
   larder sign --key cosign.key registry.example.org/store/app:1.4
   larder sign --key cosign.key -a env=prod,team=store localhost/team/app:dev
   larder sign --key cosign.key --recursive --format both --push registry.example.org/store/app:1.4
-  larder sign --identity-token token.jwt --signing-config signing_config.json --trusted-root trusted_root.json \\
-    --format bundle registry.example.org/store/app:1.4")]
+  larder sign --identity-token token.jwt --signing-config signing_config.json \\
+      --trusted-root trusted_root.json --format bundle registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     /// What to sign
     #[arg(value_name = "REF", required = true)]
     references: Vec<String>,
-    #[command(flatten)]
-    with: With,
     /// What the signature says beside the digest; several are divided by commas
     #[arg(short, long = "annotation", visible_alias = "annotations", value_name = "K=V", value_delimiter = ',',
         value_parser = annotation)]
@@ -48,6 +46,8 @@ pub(crate) struct Arguments {
     /// Sign not the artifact but the SBOM that is attached to it
     #[arg(long, value_name = "WHAT", conflicts_with = "recursive")]
     attachment: Option<Attachment>,
+    #[command(flatten)]
+    with: With,
 }
 
 /// What signing and attesting have in common.
