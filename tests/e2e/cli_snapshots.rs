@@ -585,7 +585,8 @@ fn sign() {
     let keys = harness::binaries::workspace().join("tests/fixtures/cosign/keys");
     session.world.home.write_beside("cosign.key", fs::read(keys.join("p256.key")).expect("a key"));
     let plain = session.reference("1.1");
-    session.usage(&["sign"], &[&plain]);
+    session.usage(&["sign"], &["--key", "cosign.key"]);
+    session.larder(&["sign", &plain], 2);
     session.larder(&["sign", "--key", "cosign.key", &plain], 0);
     let signed = session.larder(&["sign", "--key", "cosign.key", &plain, "--output", "json"], 0);
     // It names the registry's port.
