@@ -115,7 +115,7 @@ impl Http {
 
     /// Uploads a blob of `length` bytes from chunks that are made as it goes.
     #[track_caller]
-    pub fn stream_blob<I>(&self, repository: &str, digest: &Digest, length: u64, chunks: I) -> u16
+    pub fn stream_blob<I>(&self, repository: &str, digest: &Digest, length: u64, chunks: I) -> Answer
     where
         I: Iterator<Item = Bytes> + Send + Sync + 'static,
     {
@@ -130,7 +130,9 @@ impl Http {
         let request = request.body(StreamBody::new(frames)).expect("a request");
         block(async {
             let client = Client::builder(TokioExecutor::new()).build_http();
-            client.request(request).await.expect("an answer").status().as_u16()
+            let (head, body) = client.request(request).await.expect("an answer").into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            Answer { status: head.status.as_u16(), headers: head.headers, body }
         })
     }
 

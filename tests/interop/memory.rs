@@ -1,5 +1,7 @@
 //! Memory does not grow with the size of a blob.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use harness::image::{OCI_CONFIG, OCI_LAYER, describe, noise};
 use harness::{Home, Http};
@@ -14,6 +16,8 @@ use crate::tools::Registry;
 const SIZE: u64 = 2 << 30;
 /// The size of the chunks that it is made of.
 const CHUNK: u64 = 1 << 20;
+/// What must be free on the disk: the blob at a registry and here, each once more while it arrives.
+const NEEDED: u64 = 4 * SIZE + (1 << 30);
 /// What the daemon may use, in KiB.
 const LIMIT_KIB: u64 = 64 << 10;
 
@@ -27,11 +31,15 @@ fn chunks() -> impl Iterator<Item = Bytes> + Send + Sync + 'static {
     })
 }
 
+fn free_bytes(folder: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(folder).expect("the disk of temporary files");
+    disk.f_bavail * disk.f_frsize
+}
+
 /// Pushes an image of that one layer.
 fn push(http: &Http, repository: &str, digest: &Digest) {
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let status = http.stream_blob(repository, digest, SIZE, chunks());
-    assert_eq!(status, 201);
+    http.stream_blob(repository, digest, SIZE, chunks()).is(201);
     http.put_blob(repository, &Digest::of(config), Bytes::from_static(config)).is(201);
     let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": describe(OCI_CONFIG, config),
         "layers": [{"mediaType": OCI_LAYER, "digest": digest.to_string(), "size": SIZE}]});
@@ -39,6 +47,13 @@ fn push(http: &Http, repository: &str, digest: &Digest) {
 }
 
 pub(crate) fn two_gibibytes_in_and_out() {
+    let free = free_bytes(&std::env::temp_dir());
+    assert!(
+        free >= NEEDED,
+        "{} GiB are free in the folder of temporary files; this part needs {}",
+        free >> 30,
+        NEEDED >> 30
+    );
     let mut hasher = Hasher::new(Algorithm::Sha256);
     chunks().for_each(|chunk| hasher.update(&chunk));
     let digest = hasher.finish();
