@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::habits::Registry;
 use crate::output::Output;
 
-/// They decide about transparency logs, timestamps, uploads and connections. Larder uploads nothing to a log, and signs
-/// what it holds.
+/// They decide about transparency logs, timestamps, uploads and connections. Larder uploads nothing to a log, signs what it
+/// holds, and pushes a signature only with `--push`.
 #[derive(Debug, Args)]
 pub(crate) struct Habits {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -22,17 +23,18 @@ pub(crate) struct Habits {
     trusted_root: Option<PathBuf>,
     #[arg(long, hide = true)]
     rekor_url: Option<String>,
-    #[arg(long, hide = true)]
-    registry_referrers_mode: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_http_registry: Option<bool>,
+    upload: Option<bool>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_insecure_registry: Option<bool>,
+    record_creation_timestamp: Option<bool>,
+    #[command(flatten)]
+    registry: Registry,
 }
 
 impl Habits {
     /// Says what was asked for and is not done.
     pub(super) fn tell(&self, output: &Output) {
+        self.registry.tell(output);
         if self.tlog_upload == Some(true) || self.rekor_url.is_some() || self.signing_config.is_some() {
             output.detail("nothing is uploaded to a transparency log, and no timestamp is asked for");
         }
