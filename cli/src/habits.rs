@@ -25,15 +25,21 @@ const fn refused(flag: &'static str, why: &'static str, remedy: &'static str) ->
 
 const SECURITY_KEYS: &str = "Larder reads keys from files, not from security keys";
 const KEY_FILES: &str = "`--key FILE`, or `--key env://NAME`";
-const NO_FILE: &str = "what is attached to the image is verified, not what lies in a file";
-const ATTACH_FIRST: &str = "`larder attach signature` attaches what lies in files; then verify";
+const NO_FILE: &str = "what is signed is made of the digest, and what is verified is attached to the image";
+const ATTACH_FIRST: &str = "`larder attach signature` attaches what lies in files, with its certificate; then verify";
+const NO_BROWSER: &str = "Larder opens no browser and asks nobody who you are: the token that says so is given to it";
+const TOKEN: &str = "`--identity-token TOKEN|FILE`";
+const OWN_CONNECTIONS: &str = "a timestamp authority is spoken with under the system's certificates";
+const PRINTED: &str = "what is made is kept here, beside its image";
+const PRINT: &str = "`larder download signature REF` prints it";
+const WHOLE: &str = "a copy takes all that is attached along";
 
 /// Flags of cosign's that some verb does not take. A verb that does is never asked for here.
-const REFUSED: [Refused; 18] = [
+const REFUSED: [Refused; 32] = [
     refused(
         "--attachment-tag-prefix",
         "signatures are kept, and looked for, under cosign's usual tags and as referrers only",
-        "what lies under other tags can be copied to the usual ones, or be pulled by its own tag",
+        "what lies under other tags can be copied to the usual ones",
     ),
     refused(
         "--sct",
@@ -45,7 +51,12 @@ const REFUSED: [Refused; 18] = [
     refused("--kms", "Larder makes keys in files, not in a key management service", "`larder key generate`"),
     refused("--signature", NO_FILE, ATTACH_FIRST),
     refused("--payload", NO_FILE, ATTACH_FIRST),
-    refused("--certificate", "the signer's certificate comes with the signature", ATTACH_FIRST),
+    refused("--certificate", "a certificate comes with its signature, and not beside it", ATTACH_FIRST),
+    refused("--certificate-chain", "a certificate comes with its signature, and not beside it", ATTACH_FIRST),
+    refused("--bundle", PRINTED, PRINT),
+    refused("--output-signature", PRINTED, PRINT),
+    refused("--output-payload", PRINTED, PRINT),
+    refused("--output-certificate", PRINTED, PRINT),
     refused(
         "--sign-container-identity",
         "a payload names the repository that the signed image is in here",
@@ -64,18 +75,31 @@ const REFUSED: [Refused; 18] = [
     refused(
         "--statement",
         "Larder makes the statement itself, of a predicate and the digest that is held",
-        "`--predicate FILE --type TYPE`; a signed one is attached by `larder attach attestation`",
+        "`--predicate FILE --type TYPE`; one that is signed already, `larder attach attestation` attaches",
     ),
-    refused("--rekor-entry-type", "Larder chooses the log entry's type by the log", "leave it out"),
+    refused("--rekor-entry-type", "Larder chooses the type of a log's entry by the log", "leave it out"),
     refused("--output-file", "results go to standard output", "`> FILE` of the shell"),
+    refused("--fulcio-auth-flow", NO_BROWSER, TOKEN),
+    refused("--oidc-client-id", NO_BROWSER, TOKEN),
+    refused("--oidc-client-secret-file", NO_BROWSER, TOKEN),
+    refused("--oidc-issuer", NO_BROWSER, TOKEN),
+    refused("--oidc-redirect-url", NO_BROWSER, TOKEN),
     refused(
-        "--fulcio-auth-flow",
-        "Larder opens no browser: the token that says who signs is given to it",
-        "`--identity-token TOKEN|FILE`",
+        "--insecure-skip-verify",
+        "a certificate that no certificate transparency log promised to list is not signed with",
+        "leave it out",
     ),
-    refused("--only", "a copy takes all that is attached along", "leave it out"),
-    refused("--sig-only", "a copy takes all that is attached along", "`larder push --signatures` pushes no image"),
-    refused("--cert", "the signer's certificate comes with the signature", ATTACH_FIRST),
+    refused(
+        "--issue-certificate",
+        "with --key the key itself signs; an identity signs with a key that is made for it",
+        "leave out --key, or --issue-certificate",
+    ),
+    refused("--timestamp-client-cacert", OWN_CONNECTIONS, "leave it out"),
+    refused("--timestamp-client-cert", OWN_CONNECTIONS, "leave it out"),
+    refused("--timestamp-client-key", OWN_CONNECTIONS, "leave it out"),
+    refused("--timestamp-server-name", OWN_CONNECTIONS, "leave it out"),
+    refused("--only", WHOLE, "leave it out; `larder push --signatures` pushes what is attached, and no image"),
+    refused("--sig-only", WHOLE, "`larder push --signatures` pushes what is attached, and no image"),
 ];
 
 /// Says why a flag that a verb does not know is not taken, where it is one of cosign's.
@@ -99,8 +123,6 @@ pub(crate) struct Registry {
     experimental_oci11: Option<bool>,
     #[arg(long, hide = true)]
     registry_referrers_mode: Option<String>,
-    #[arg(short, long, hide = true)]
-    timeout: Option<String>,
     #[arg(long, hide = true)]
     registry_username: Option<String>,
     #[arg(long, hide = true)]

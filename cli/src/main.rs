@@ -48,6 +48,9 @@ struct Arguments {
     /// Print what was asked of whom, too
     #[arg(short, long, short_alias = 'd', global = true)]
     verbose: bool,
+    /// cosign's, which has no meaning here: each step has a limit of its own
+    #[arg(short, long, global = true, hide = true, value_name = "DURATION")]
+    timeout: Option<String>,
     #[command(flatten)]
     remote: connect::remote::RemoteArguments,
     #[command(subcommand)]

@@ -31,8 +31,13 @@ struct Layout {
     archive: Archive,
     name: String,
     subject: Digest,
-    /// Whether it is the only one: then every signature in the layout is meant for it.
-    is_alone: bool,
+    /// The manifests that hold its classic signatures, by their tags; where it is the only image, every one does.
+    meant: Meant,
+}
+
+enum Meant {
+    All,
+    These(HashSet<Digest>),
 }
 
 /// Holds the signatures in a layout against a request.
@@ -55,7 +60,7 @@ pub(super) fn verify(request: &v1::VerifySignaturesRequest) -> Result<v1::Verify
         layers.push(found::bare(&manifest).into_iter().collect());
         for rows in layers {
             let about = rows.iter().position(|row| row.names == Some(layout.subject));
-            let is_anothers = about.is_none() && manifest.subject().is_none() && !layout.is_alone;
+            let is_anothers = about.is_none() && manifest.subject().is_none() && !layout.meant.holds(&manifest);
             let Some(found) = rows.into_iter().nth(about.unwrap_or(0)).filter(|_| !is_anothers) else { continue };
             if seen.insert(found.id) {
                 hold(&asked, &found, layout.subject, &found_at, &mut answer);
@@ -201,6 +206,10 @@ impl Layout {
             }
         }
         let is_alone = images.len() == 1;
+        let tags_of = |subject: Digest| {
+            let of_subject = |entry: &&Descriptor| named_digest(entry).is_some_and(|named| named.digest == subject);
+            index.children().iter().filter(of_subject).map(|entry| entry.digest).collect()
+        };
         images.retain(|entry| wanted.is_none_or(|wanted| is_named(index.children(), entry.digest, wanted)));
         let subject = match images.as_slice() {
             [one] => one.digest,
@@ -213,7 +222,8 @@ impl Layout {
                     .hint(format!("name one: {path}:TAG, or {path}@DIGEST")));
             }
         };
-        Ok(Self { archive, name: path.to_owned(), subject, is_alone })
+        let meant = if is_alone { Meant::All } else { Meant::These(tags_of(subject)) };
+        Ok(Self { archive, name: path.to_owned(), subject, meant })
     }
 
     /// Returns every manifest in the layout that may hold signatures of the image: `cosign save` lists not all of them.
@@ -246,6 +256,15 @@ impl Layout {
     }
 }
 
+impl Meant {
+    fn holds(&self, manifest: &Manifest) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(digests) => digests.contains(&manifest.digest()),
+        }
+    }
+}
+
 /// Parts what is named into the layout and the image in it.
 fn split(place: &str) -> (&str, Option<&str>) {
     if place == "-" || Path::new(place).exists() {
@@ -260,6 +279,11 @@ fn is_attached(entry: &Descriptor) -> bool {
     let kind = entry.annotations.get(KIND).map(String::as_str);
     let by_kind = kind.is_some_and(|kind| SIGNATURES.contains(&kind));
     by_kind || tag_of(entry).and_then(|tag| tag.parse::<Tag>().ok()).is_some_and(|tag| DigestTag::is_reserved(&tag))
+}
+
+/// Returns the digest that an entry's tag names, where it is one of cosign's.
+fn named_digest(entry: &Descriptor) -> Option<DigestTag> {
+    DigestTag::parse(&tag_of(entry)?.parse().ok()?)
 }
 
 /// Returns the tag in an entry's name, which may be a whole reference.

@@ -101,8 +101,6 @@ struct Older {
     rekor_url: Option<String>,
     #[arg(long, hide = true, value_name = "ALGORITHM")]
     signature_digest_algorithm: Option<String>,
-    #[arg(short, long, hide = true, value_name = "DURATION")]
-    timeout: Option<String>,
     #[arg(long, hide = true, value_name = "N")]
     max_workers: Option<u32>,
 }
