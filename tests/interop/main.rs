@@ -23,7 +23,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 35] = [
+const PARTS: [Part; 34] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -34,7 +34,6 @@ const PARTS: [Part; 35] = [
     ("skopeo", registries::skopeo_reads_and_writes),
     ("cosign-signs", cosign::signs_into_the_endpoint),
     ("cosign-verifies", cosign::verifies_what_larder_signed),
-    ("larder-signs", signing::cosign_verifies_every_kind),
     ("larder-signs-more", signing::cosign_verifies_sboms_indexes_and_imported_keys),
     ("matrix", matrix::every_cell),
     ("flags", flags::every_flag_of_cosigns),

@@ -358,6 +358,7 @@ impl Bench<'_> {
         }
         if (deed, format) == (Deed::Sign, Format::Bundle) {
             accepts("cosign", "verify --new-bundle-format --trusted-root empty-root.json")?;
+            refuses("cosign", "verify", &own)?;
         }
         Ok(())
     }
