@@ -35,7 +35,7 @@ const PRINT: &str = "`larder download signature REF` prints it";
 const WHOLE: &str = "a copy takes all that is attached along";
 
 /// Flags of cosign's that some verb does not take. A verb that does is never asked for here.
-const REFUSED: [Refused; 32] = [
+const REFUSED: [Refused; 29] = [
     refused(
         "--attachment-tag-prefix",
         "signatures are kept, and looked for, under cosign's usual tags and as referrers only",
@@ -79,10 +79,7 @@ const REFUSED: [Refused; 32] = [
     ),
     refused("--rekor-entry-type", "Larder chooses the type of a log's entry by the log", "leave it out"),
     refused("--output-file", "results go to standard output", "`> FILE` of the shell"),
-    refused("--fulcio-auth-flow", NO_BROWSER, TOKEN),
-    refused("--oidc-client-id", NO_BROWSER, TOKEN),
     refused("--oidc-client-secret-file", NO_BROWSER, TOKEN),
-    refused("--oidc-issuer", NO_BROWSER, TOKEN),
     refused("--oidc-redirect-url", NO_BROWSER, TOKEN),
     refused(
         "--insecure-skip-verify",
