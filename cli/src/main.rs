@@ -5,6 +5,7 @@ mod commands;
 mod connect;
 mod error;
 mod exit;
+mod habits;
 mod key_file;
 mod launch;
 mod output;
@@ -17,11 +18,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::{EnumValueParser, TypedValueParser as _};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser};
 
 use commands::Command;
-use error::Error;
+use error::{Error, Told};
 use exit::Exit;
 use output::{Format, Output, OutputArgument, Talk};
 
@@ -38,16 +39,19 @@ use output::{Format, Output, OutputArgument, Talk};
   larder status"
 )]
 struct Arguments {
-    /// How results are written: for people, or for scripts
-    #[arg(short, long, global = true, default_value = "text", value_name = "FORMAT",
+    /// How results are written: for people, or for scripts [default: text]
+    #[arg(short, long, global = true, value_name = "FORMAT",
           value_parser = EnumValueParser::<Format>::new().map(OutputArgument::Format))]
-    output: OutputArgument,
+    output: Option<OutputArgument>,
     /// Print only results
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Print what was asked of whom, too
-    #[arg(short, long, global = true)]
+    #[arg(short, long, short_alias = 'd', global = true)]
     verbose: bool,
+    /// cosign's, which has no meaning here: each step has a limit of its own
+    #[arg(short, long, global = true, hide = true, value_name = "DURATION")]
+    timeout: Option<String>,
     #[command(flatten)]
     remote: connect::remote::RemoteArguments,
     #[command(subcommand)]
@@ -55,7 +59,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = habits::translated(std::env::args_os().collect());
     let exit = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => run(parsed),
         Err(error) => explain_usage(&error, &arguments),
@@ -69,7 +73,7 @@ fn run(arguments: Arguments) -> Exit {
         (_, true) => Talk::Verbose,
         _ => Talk::Normal,
     };
-    let output = Output::new(arguments.output.format(), talk);
+    let output = Output::new(arguments.output.as_ref().and_then(OutputArgument::format), talk);
     let is_verify = arguments.command.is_verify();
     let Arguments { command, remote, .. } = arguments;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -92,12 +96,24 @@ fn run(arguments: Arguments) -> Exit {
 
 /// Prints what the parser says: help and version are no errors.
 fn explain_usage(error: &clap::Error, arguments: &[OsString]) -> Exit {
-    // Whoever closed the stream cannot be told.
-    let _ = error.print();
+    match refused(error) {
+        Some(told) => Output::new(None, Talk::Normal).error(&told),
+        // Whoever closed the stream cannot be told.
+        None => drop(error.print()),
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
         _ if asks_for_verify(arguments) => Exit::Error,
         _ => Exit::Usage,
+    }
+}
+
+/// Says why a flag of cosign's is not taken, where that is what does not parse.
+fn refused(error: &clap::Error) -> Option<Box<Told>> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    match habits::explain(flag).filter(|_| error.kind() == ErrorKind::UnknownArgument)? {
+        Error::Told(told) => Some(told),
+        Error::ClosedPipe => None,
     }
 }
 

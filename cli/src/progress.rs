@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn many_are_summed() {
-        let output = Output::new(Format::Text, Talk::Quiet);
+        let output = Output::new(Some(Format::Text), Talk::Quiet);
         let mut progress = TransferProgress::new(&output);
         let at = |bytes_done, bytes_total| Progress { bytes_done, bytes_total, bytes_present: 1 };
         progress.update_one("a", &at(1, 10));

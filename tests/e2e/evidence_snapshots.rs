@@ -22,7 +22,27 @@ fn attach() {
     session.larder(&["attach", "sbom", "--sbom", "none.spdx", &reference], 1);
     session.larder(&["attach", "sbom", "--sbom", "empty.json", &reference], 1);
     session.larder(&["attach", "sbom", "--sbom", "app.spdx", "alpine"], 1);
+    session.usage(&["attach", "signature"], &[&reference]);
+    session.larder(&["attach", "signature", "--signature", "MAA=", &reference], 0);
+    session.larder(&["attach", "signature", "--signature", "MAA=", &reference, "--output", "json"], 0);
+    session.larder(&["attach", "signature", "--signature", "none.sig", &reference], 1);
+    session.usage(&["attach", "attestation"], &[&reference]);
+    session.larder(&["attach", "attestation", "--attestation", "bom.json", &reference], 1);
     session.matches("attach");
+}
+
+#[test]
+fn copy() {
+    let mut session = Session::furnished();
+    let (signed, other) = (session.reference("1.0"), session.reference("1.1"));
+    let mirror = session.world.registry.reference("mirror/app", "1.0");
+    session.usage(&["copy"], &["--only", "sig", &signed, &mirror]);
+    session.larder(&["copy", &signed, &mirror], 0);
+    session.larder(&["copy", &signed, &mirror, "--output", "json"], 0);
+    session.larder(&["copy", &other, &mirror], 1);
+    session.larder(&["copy", &session.reference("none"), &mirror], 1);
+    session.larder(&["copy", &signed, "localhost/team/app:dev"], 2);
+    session.matches("copy");
 }
 
 /// With what cosign attached to `store/single:1.0.0`, and its key trusted.
@@ -75,6 +95,7 @@ fn triangulate() {
     session.usage(&["triangulate"], &["--type", "referrer", &reference]);
     session.larder(&["triangulate", &reference], 0);
     session.larder(&["triangulate", "--type", "digest", &reference, "--output", "json"], 0);
-    session.larder(&["triangulate", "alpine"], 1);
+    session.larder(&["triangulate", &session.reference("none")], 1);
+    session.larder(&["triangulate", "localhost/team/app:1"], 1);
     session.matches("triangulate");
 }

@@ -56,7 +56,10 @@ fn run(world: &World, case: &Value) -> Option<String> {
         text.replace("{reg}", &world.registry.host())
     };
     let arguments: Vec<String> = case["argv"].as_array().expect("arguments").iter().map(text).collect();
-    let mut invocation = world.home.invoke(&arguments);
+    // cosign's `-o` is one, and errors are told as JSON where JSON is asked for.
+    let says_how = arguments.iter().any(|argument| argument == "-o" || argument.starts_with("--output"));
+    let json: &[&str] = if says_how { &[] } else { &["--output", "json"] };
+    let mut invocation = world.home.invoke(arguments.iter().map(String::as_str).chain(json.iter().copied()));
     for (variable, value) in case["env"].as_object().into_iter().flatten() {
         invocation = invocation.env(variable, text(value));
     }
@@ -64,16 +67,20 @@ fn run(world: &World, case: &Value) -> Option<String> {
     let cosign = case["cosign3"]["exit"].as_i64().expect("cosign's exit code") as i32;
     let expected = match DIFFERENCES.iter().find(|(case, ..)| *case == name) {
         Some((_, code, _)) => *code,
-        // cosign has its codes for classic signatures only; here they are for every format.
-        None if cosign == 1 => match output.code {
-            1 | 10 | 12 => output.code,
-            _ => 12,
-        },
+        // cosign has its codes for classic signatures only; here they are for every format, and 1 is for no question.
+        None if cosign == 1 && !case["cosign3"]["stderr"].as_str().unwrap_or_default().contains("is required for") => {
+            12
+        }
         None => cosign,
     };
+    let told = output.stderr.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+    let reason = told.unwrap_or_default()["error"]["reason"].as_str().unwrap_or_default().to_owned();
     let is_clear = match expected {
         0 => output.stderr.contains("Verification for ") && !output.stdout.is_empty(),
-        _ => output.stderr.contains("error: ") && output.stdout.is_empty(),
+        1 => reason == "usage" && output.stdout.is_empty(),
+        10 => reason == "unsigned" && output.stdout.is_empty(),
+        11 => reason == "not-found" && output.stdout.is_empty(),
+        _ => reason == "untrusted" && output.stdout.is_empty(),
     };
     let is_right = output.code == expected && is_clear;
     (!is_right).then(|| format!("{name}: {} in place of {expected} (cosign {cosign})\n{}", output.code, output.stderr))

@@ -16,6 +16,7 @@ mod gate;
 mod gate_model;
 mod grpc_limits;
 mod grpc_tcp;
+mod habits;
 mod hostile_local;
 mod hostile_registry;
 mod journal_grow;

@@ -40,11 +40,43 @@ fn run(world: &World, case: &Value) -> Option<String> {
         false => (*text).to_owned(),
     };
     let expected = truth(case, &arguments);
-    let whole: Vec<String> = arguments.iter().map(key).chain([world.registry.reference(repository, tag)]).collect();
-    let output = world.home.larder(&whole);
+    let words: Vec<String> = arguments.iter().map(key).collect();
+    let output = world.home.larder(words.iter().chain([&world.registry.reference(repository, tag)]));
     let is_right = output.code == expected && output.stdout.is_empty() == (expected != ACCEPTED);
-    (!is_right)
-        .then(|| format!("{repository}:{tag} {arguments:?}: {} in place of {expected}\n{}", output.code, output.stderr))
+    if !is_right {
+        let code = output.code;
+        return Some(format!("{repository}:{tag} {arguments:?}: {code} in place of {expected}\n{}", output.stderr));
+    }
+    // cosign was asked by digest.
+    let theirs = printed_by_cosign(case).filter(|_| expected == ACCEPTED)?;
+    let digest = case["digest"].as_str().expect("a digest");
+    let by_digest = format!("{}/{repository}@{digest}", world.registry.host());
+    let ours = printed(&world.home.larder(words.iter().chain([&by_digest])).stdout, &world.registry.host());
+    (ours != theirs).then(|| format!("{repository}:{tag} {arguments:?} prints\n{ours:?}\nin place of\n{theirs:?}"))
+}
+
+/// Returns the lines of JSON that a version of cosign printed which accepted it.
+fn printed_by_cosign(case: &Value) -> Option<Vec<Value>> {
+    let version = ["cosign3", "cosign2"].into_iter().find(|version| case[*version]["exit"] == ACCEPTED)?;
+    Some(case[version]["stdout"].as_array()?.iter().cloned().map(without_key_id).collect())
+}
+
+/// Reads what Larder printed, with the name of cosign's registry in the place of this one's.
+fn printed(stdout: &str, host: &str) -> Vec<Value> {
+    let stdout = stdout.replace(&format!("{host}/"), "127.0.0.1:5001/pantry/");
+    stdout.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// cosign 2 writes an empty `keyid` into envelopes, cosign 3 none.
+fn without_key_id(mut printed: Value) -> Value {
+    for signature in printed["signatures"].as_array_mut().into_iter().flatten() {
+        if let Some(signature) = signature.as_object_mut()
+            && signature.get("keyid").is_some_and(|key_id| key_id == "")
+        {
+            signature.remove("keyid");
+        }
+    }
+    printed
 }
 
 #[test]

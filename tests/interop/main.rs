@@ -5,10 +5,12 @@ mod clients;
 mod conformance;
 mod cosign;
 mod evidence;
+mod flags;
 mod full_disk;
 mod grpc;
 mod keyless;
 mod layouts;
+mod matrix;
 mod memory;
 mod order;
 mod registries;
@@ -22,7 +24,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 34] = [
+const PARTS: [Part; 35] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -33,9 +35,10 @@ const PARTS: [Part; 34] = [
     ("skopeo", registries::skopeo_reads_and_writes),
     ("cosign-signs", cosign::signs_into_the_endpoint),
     ("cosign-verifies", cosign::verifies_what_larder_signed),
-    ("larder-signs", signing::cosign_verifies_every_kind),
     ("larder-signs-more", signing::cosign_verifies_sboms_indexes_and_imported_keys),
     ("larder-signs-keyless", keyless::signing_as_somebody),
+    ("matrix", matrix::every_cell),
+    ("flags", flags::every_flag_of_cosigns),
     ("cosign-2", cosign::version_2_at_the_endpoint),
     ("cosign-3", cosign::version_3_at_the_endpoint),
     ("sboms", evidence::sboms_to_and_fro),

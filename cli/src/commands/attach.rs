@@ -8,9 +8,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use larder_proto::v1;
 use serde_json::json;
 
+use super::attach_evidence;
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::habits::Registry;
 use crate::output::{Output, json, text};
 use crate::upload::{Uploaded, upload};
 
@@ -24,7 +26,8 @@ const DEPRECATED: &str = "cosign has deprecated attached SBOMs, for nothing but 
 /// Attach something to what is held here
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  larder attach sbom --sbom app.spdx registry.example.org/store/app:1.4")]
+  larder attach sbom --sbom app.spdx registry.example.org/store/app:1.4
+  larder attach signature --payload payload.json --signature payload.sig registry.example.org/store/app:1.4")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -33,6 +36,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     Sbom(Sbom),
+    Signature(Box<attach_evidence::Signature>),
+    Attestation(attach_evidence::Attestation),
 }
 
 /// Attach an SBOM, as `cosign attach sbom` does
@@ -46,6 +51,8 @@ enum What {
   larder attach sbom --sbom bom.json --type cyclonedx registry.example.org/store/app:1.4
   syft -o spdx-json app.tar | larder attach sbom --sbom - --input-format json localhost/team/app:dev")]
 struct Sbom {
+    #[command(flatten)]
+    registry: Registry,
     /// Something that is held here
     #[arg(value_name = "REF")]
     reference: String,
@@ -79,11 +86,14 @@ enum Format {
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     match arguments.what {
         What::Sbom(arguments) => sbom(arguments, output).await,
+        What::Signature(arguments) => attach_evidence::signature(*arguments, output).await,
+        What::Attestation(arguments) => attach_evidence::attestation(arguments, output).await,
     }
 }
 
 async fn sbom(arguments: Sbom, output: &Output) -> Result<Exit, Error> {
-    let Sbom { reference, sbom, kind, input_format } = arguments;
+    let Sbom { registry, reference, sbom, kind, input_format } = arguments;
+    registry.tell(output);
     let media_type = media_type(kind, input_format, &sbom)?;
     let client = connect(output).await?;
     // Before any byte goes: a wrong name is told at once.

@@ -16,6 +16,7 @@ use super::{inspect, sbom};
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::habits::Registry;
 use crate::output::Output;
 
 /// The most bytes of a payload, an envelope or a bundle: no longer one is ever checked.
@@ -51,6 +52,8 @@ enum What {
 #[command(after_help = "Examples:
   larder download signature registry.example.org/store/app:1.4 | jq -r .Payload | base64 -d")]
 struct Signature {
+    #[command(flatten)]
+    registry: Registry,
     /// Something that is held here
     #[arg(value_name = "REF")]
     reference: String,
@@ -66,6 +69,8 @@ struct Signature {
 #[command(after_help = "Examples:
   larder download attestation --predicate-type spdxjson registry.example.org/store/app:1.4 | jq -r .payload | base64 -d")]
 struct Attestation {
+    #[command(flatten)]
+    registry: Registry,
     /// Something that is held here
     #[arg(value_name = "REF")]
     reference: String,
@@ -84,6 +89,8 @@ struct Attestation {
 #[command(after_help = "Examples:
   larder download sbom registry.example.org/store/app:1.4 > app.spdx")]
 struct Sbom {
+    #[command(flatten)]
+    registry: Registry,
     /// Something that is held here
     #[arg(value_name = "REF")]
     reference: String,
@@ -106,16 +113,19 @@ fn predicate_type(text: &str) -> Result<String, String> {
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     let client = connect(output).await?;
     let (reference, lines, what) = match arguments.what {
-        What::Sbom(Sbom { reference, platform }) => {
+        What::Sbom(Sbom { registry, reference, platform }) => {
+            registry.tell(output);
             let reference = inspect::image_of(&client, &reference, platform.as_deref()).await?;
             return sbom::attached(&client, reference, output).await;
         }
-        What::Signature(Signature { reference, platform }) => {
+        What::Signature(Signature { registry, reference, platform }) => {
+            registry.tell(output);
             let reference = inspect::image_of(&client, &reference, platform.as_deref()).await?;
             let lines = found(&client, &reference, "signature", None).await?;
             (reference, lines, "signatures")
         }
-        What::Attestation(Attestation { reference, predicate_type, platform }) => {
+        What::Attestation(Attestation { registry, reference, predicate_type, platform }) => {
+            registry.tell(output);
             let reference = inspect::image_of(&client, &reference, platform.as_deref()).await?;
             let lines = found(&client, &reference, "attestation", predicate_type.as_deref()).await?;
             (reference, lines, "attestations")
@@ -227,7 +237,7 @@ fn signed_payload(layer: &Layer, payload: &[u8]) -> Value {
 }
 
 /// Writes an envelope in cosign's order, with the fields that cosign has.
-fn envelope(of: &Value) -> Value {
+pub(super) fn envelope(of: &Value) -> Value {
     let signature = |one: &Value| json!({ "keyid": one["keyid"].as_str().unwrap_or_default(), "sig": one["sig"].as_str().unwrap_or_default() });
     json!({
         "payloadType": of["payloadType"],

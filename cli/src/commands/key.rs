@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::read_small;
+use super::key_place;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::key_file::pair::{self, Existing, NewFile};
@@ -61,7 +61,7 @@ pub(crate) struct Generate {
   larder key import --key openssl.pem --output-key-prefix release")]
 pub(crate) struct Import {
     /// The private key, not encrypted
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     key: PathBuf,
     /// What the files are called, before `.key` and `.pub`
     #[arg(long, value_name = "PREFIX", default_value = "import-cosign")]
@@ -211,7 +211,7 @@ fn not_written((path, error): (PathBuf, io::Error)) -> Error {
 /// # Errors
 /// Fails where the file is none, or the password is wrong.
 pub(super) fn unlock(path: &Path) -> Result<PrivateKey, Error> {
-    let file = read_small(path, MAX_FILE)?;
+    let file = key_place::read(path, MAX_FILE)?;
     let failed = |error| of_key(path, error);
     let encrypted = EncryptedKey::parse(&file).map_err(failed)?;
     encrypted.decrypt(&prompt::password(Asked::Once)?).map_err(failed)

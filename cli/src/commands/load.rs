@@ -16,6 +16,7 @@ use crate::archive::Archive;
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::habits::Registry;
 use crate::output::{Output, json, state, text, words};
 use crate::progress::TransferProgress;
 
@@ -54,6 +55,8 @@ pub(crate) struct Arguments {
     /// Say what would come and how it would be judged, and keep nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    registry: Registry,
     /// The layout, as cosign has it
     #[arg(long, value_name = "PATH", conflicts_with = "name")]
     dir: Option<PathBuf>,
@@ -67,7 +70,8 @@ struct Wanted {
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
-    let Arguments { mut paths, mut name, references, dry_run, dir } = arguments;
+    let Arguments { mut paths, mut name, references, dry_run, dir, registry } = arguments;
+    registry.tell(output);
     if let Some(dir) = dir {
         if paths.len() != 1 {
             return Err(Error::usage("with --dir, one name follows").hint("`larder load --dir PATH NAME`"));

@@ -1,14 +1,17 @@
 //! The verbs, one file each: parse, ask the daemon, show.
 
 mod attach;
+mod attach_evidence;
 mod attest;
 mod cat;
 mod completion;
+mod copy;
 mod daemon;
 mod download;
 mod explain;
 mod inspect;
 mod key;
+mod key_place;
 mod load;
 mod log;
 mod login;
@@ -79,6 +82,7 @@ pub(crate) enum Command {
     /// cosign's name for `larder key public`
     #[command(hide = true)]
     PublicKey(key::Public),
+    Copy(copy::Arguments),
     Attach(attach::Arguments),
     Sbom(sbom::Arguments),
     Download(download::Arguments),
@@ -133,6 +137,7 @@ impl Command {
             Self::GenerateKeyPair(arguments) => key::generate(&arguments, output),
             Self::ImportKeyPair(arguments) => key::import(&arguments, output),
             Self::PublicKey(arguments) => key::public(&arguments, output),
+            Self::Copy(arguments) => copy::run(arguments, output).await,
             Self::Attach(arguments) => attach::run(arguments, output).await,
             Self::Sbom(arguments) => sbom::run(arguments, output).await,
             Self::Download(arguments) => download::run(arguments, output).await,

@@ -50,6 +50,13 @@ pub(crate) struct Arguments {
     verified: bool,
 }
 
+impl Arguments {
+    /// Asks for one image, for a platform or `all` of them.
+    pub(super) fn one(reference: String, platform: String) -> Self {
+        Self { references: vec![reference], from: None, all_tags: false, platform: Some(platform), verified: false }
+    }
+}
+
 /// What came of one reference.
 struct Pulled {
     reference: String,

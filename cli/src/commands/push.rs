@@ -31,6 +31,13 @@ pub(crate) struct Arguments {
     signatures: bool,
 }
 
+impl Arguments {
+    /// Asks for all of what is held to go somewhere.
+    pub(super) fn of(source: String, destination: String) -> Self {
+        Self { source, destination: Some(destination), signatures: false }
+    }
+}
+
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     let Arguments { source, destination, signatures } = arguments;
     let client = connect(output).await?;

@@ -13,6 +13,7 @@ use crate::archive::Writer;
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::habits::Registry;
 use crate::output::{Output, OutputArgument, json, text};
 use crate::progress::TransferProgress;
 
@@ -33,13 +34,16 @@ pub(crate) struct Arguments {
     /// Where to: a tar where it ends in .tar, `-` for a tar on standard output, else a folder; or json, with --dir
     #[arg(short, long, value_name = "PATH", value_parser = OutputArgument::place_or_format)]
     output: Option<OutputArgument>,
+    #[command(flatten)]
+    registry: Registry,
     /// Where to, as cosign has it
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
-    let Arguments { references, output: place, dir } = arguments;
+    let Arguments { references, output: place, dir, registry } = arguments;
+    registry.tell(output);
     let path = match (place, dir) {
         (Some(OutputArgument::Place(_)), Some(_)) => {
             return Err(Error::usage("--output and --dir say two places").hint("name one"));

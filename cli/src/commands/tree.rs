@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::habits::Registry;
 use crate::output::tree::{Branch, draw};
 use crate::output::{Output, json, state, text};
 
@@ -19,12 +20,15 @@ use crate::output::{Output, json, state, text};
   larder tree docker.io/library/alpine:3.22
   larder tree registry.example.org/store/app:1.4 --output json | jq .root.attached")]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    registry: Registry,
     /// Something that is held here
     #[arg(value_name = "REF")]
     reference: String,
 }
 
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
+    arguments.registry.tell(output);
     let client = connect(output).await?;
     let request = v1::GetTreeRequest { reference: arguments.reference };
     let tree = client.artifacts().get_tree(request).await?.into_inner();

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::verify::asked;
+use super::verify::asked::{self, Place};
 use super::verify::flags::Flags;
+use super::verify::names;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Output;
@@ -45,8 +46,10 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         request.reference = reference.clone();
         request.attestations = true;
         request.predicate_type.clone_from(&arguments.predicate_type);
-        let answer = asked::verify(request, output).await?;
-        asked::header(&reference, &answer).iter().for_each(|line| output.say(line));
+        let place = arguments.flags.place();
+        let answer = asked::verify(request, place, output).await?;
+        let name = if place == Place::Layout { reference } else { names::full(&reference) };
+        asked::header(&name, &answer).iter().for_each(|line| output.say(line));
         for one in &answer.accepted {
             output.json_line(&asked::envelope(one))?;
         }

@@ -21,9 +21,8 @@ use serde_json::Value;
 use crate::error::{Error, Told};
 
 /// How results are written: for people, or for scripts with whole digests, RFC 3339 times and stable names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    #[default]
     Text,
     Json,
 }
@@ -46,11 +45,11 @@ impl OutputArgument {
         }
     }
 
-    /// Returns how results are written.
-    pub(crate) fn format(&self) -> Format {
+    /// Returns how results are written, where it says so.
+    pub(crate) fn format(&self) -> Option<Format> {
         match self {
-            Self::Format(format) => *format,
-            Self::Place(_) => Format::default(),
+            Self::Format(format) => Some(*format),
+            Self::Place(_) => None,
         }
     }
 }
@@ -69,7 +68,8 @@ pub(crate) enum Talk {
 /// Where results and talk go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    format: Format,
+    /// As it was asked for; text where it was not.
+    format: Option<Format>,
     talk: Talk,
     /// The width of the terminal that results go to; `None` where they go elsewhere.
     data_columns: Option<usize>,
@@ -79,7 +79,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Builds the output of this process.
-    pub(crate) fn new(format: Format, talk: Talk) -> Self {
+    pub(crate) fn new(format: Option<Format>, talk: Talk) -> Self {
         let data_columns = io::stdout().is_terminal().then(|| wrap::columns_of(io::stdout()));
         let talk_columns = io::stderr().is_terminal().then(|| wrap::columns_of(io::stderr()));
         Self { format, talk, data_columns, talk_columns }
@@ -87,7 +87,12 @@ impl Output {
 
     /// Says whether results are JSON.
     pub(crate) fn is_json(&self) -> bool {
-        self.format == Format::Json
+        self.format == Some(Format::Json)
+    }
+
+    /// Says whether text was asked for, where a verb of cosign's has another default.
+    pub(crate) fn is_text(&self) -> bool {
+        self.format == Some(Format::Text)
     }
 
     /// Says whether only results are wanted.

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::key::{AnchorId, PublicKey};
 use crate::keyless::{
-    Accepted, CertificateFacts, Check, ClassicEvidence, Demands, Finding, TrustedRoot, claim_of, examine,
+    Accepted, CertificateFacts, Check, ClassicEvidence, Demands, Finding, Identity, TrustedRoot, claim_of, examine,
 };
 use crate::signature::dsse::{COSIGN_SIGN, Statement};
 use crate::signature::found::Beside;
@@ -74,6 +75,34 @@ pub struct Held {
     pub accepted: Accepted,
     /// Whether it was checked to name the digest.
     pub names_digest: bool,
+}
+
+/// How much of the evidence is asked for, by cosign's flags.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Strictness {
+    /// `--insecure-ignore-tlog`: no entry in a transparency log is asked for.
+    pub ignore_log: bool,
+    /// `--insecure-ignore-sct`: no promise of a certificate transparency log is asked for.
+    pub ignore_sct: bool,
+    /// `--use-signed-timestamps`: a timestamp is asked for.
+    pub signed_timestamps: bool,
+    /// `--allow-certificate-chain`: a bundle v0.3 may bring a chain.
+    pub certificate_chain: bool,
+}
+
+impl Strictness {
+    /// Returns what evidence must show of these identities' signatures; of keys' where there are none.
+    ///
+    /// What a key signed needs no log, unless a root says by which logs to check.
+    pub fn demands(self, identities: Vec<Identity>, root: Option<&TrustedRoot>, now: Timestamp) -> Demands {
+        let by_key = identities.is_empty();
+        let mut demands = Demands::keyless(identities, now);
+        demands.signed_timestamps = self.signed_timestamps;
+        demands.certificate_chain = self.certificate_chain;
+        demands.sct = !self.ignore_sct && !by_key;
+        demands.logs = usize::from(!self.ignore_log && (!by_key || root.is_some()));
+        demands
+    }
 }
 
 impl Asked {
@@ -191,6 +220,35 @@ impl Asked {
             }
         }
         Ok(())
+    }
+}
+
+impl Held {
+    /// Returns the names of the checks that ran.
+    pub fn checks(&self, asked_annotations: bool) -> Vec<&'static str> {
+        let is_keyless = self.key.is_none() && self.certificate.is_some();
+        let accepted = &self.accepted;
+        let ran = [
+            (true, Check::Signature.name()),
+            (self.names_digest, "digest"),
+            (asked_annotations, "annotations"),
+            (!accepted.entries.is_empty(), Check::LogEntry.name()),
+            (!accepted.timestamps.is_empty(), Check::Timestamp.name()),
+            (accepted.chain.is_some(), Check::CertificateChain.name()),
+            (accepted.sct, Check::Sct.name()),
+            (is_keyless, Check::Identity.name()),
+        ];
+        ran.into_iter().filter(|(ran, _)| *ran).map(|(_, name)| name).collect()
+    }
+
+    /// Returns a classic layer's log entry and timestamp as they are written, where they were checked.
+    pub fn written(&self, found: &FoundSignature) -> (String, String) {
+        let Beside::Annotations(annotations) = &found.beside else { return Default::default() };
+        let keep = |checked: bool, text: &String| if checked { text.clone() } else { String::new() };
+        (
+            keep(!self.accepted.entries.is_empty(), &annotations.log_entry),
+            keep(!self.accepted.timestamps.is_empty(), &annotations.timestamp),
+        )
     }
 }
 

@@ -85,6 +85,19 @@ impl Artifacts for Service {
         }))
     }
 
+    async fn resolve_remote(
+        &self,
+        request: Request<v1::ResolveRemoteRequest>,
+    ) -> Result<Response<v1::ResolveRemoteResponse>, Status> {
+        let reference: Reference = request.into_inner().reference.parse().map_err(ApiError::from)?;
+        let offered = artifacts::resolve_remote(&self.ctx, &reference).await.map_err(ApiError::from)?;
+        Ok(Response::new(v1::ResolveRemoteResponse {
+            repository: offered.repository.to_string(),
+            tag: offered.tag.map(|tag| tag.to_string()).unwrap_or_default(),
+            digest: offered.digest.to_string(),
+        }))
+    }
+
     async fn get_tree(&self, request: Request<v1::GetTreeRequest>) -> Result<Response<v1::GetTreeResponse>, Status> {
         let question = request.into_inner().reference.parse().map_err(ApiError::from)?;
         let tree = tree::tree(&self.ctx, &question).await.map_err(ApiError::from)?;

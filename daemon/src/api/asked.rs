@@ -1,10 +1,9 @@
 //! What a client asks of signatures, and what came of it: between the API's messages and the domain.
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use larder_core::asked::{Asked, Claims, Signers, Wanted};
+use larder_core::asked::{Asked, Claims, Signers, Strictness, Wanted};
 use larder_core::key::PublicKey;
-use larder_core::keyless::{self, Demands, Identity, MAX_ROOT_BYTES, Pattern, TrustedRoot};
+use larder_core::keyless::{Identity, MAX_ROOT_BYTES, Pattern, RootFiles, TrustedRoot};
 use larder_core::signature::predicate;
 use larder_proto::v1;
 
@@ -13,10 +12,6 @@ use crate::ops::verify_asked::{Accepted, Answered};
 
 /// The most keys, or identities, of one request.
 const MAX_SIGNERS: usize = 100;
-/// The most bytes of one file of a root.
-const MAX_ROOT_FILE: usize = 1 << 20;
-/// The most keys in one file of a root.
-const MAX_ROOT_KEYS: usize = 100;
 
 /// Reads a request.
 pub(super) fn asked(request: &v1::VerifySignaturesRequest, now: Timestamp) -> Result<Asked, ApiError> {
@@ -31,13 +26,14 @@ pub(super) fn asked(request: &v1::VerifySignaturesRequest, now: Timestamp) -> Re
         ));
     }
     let given = root(request)?;
-    let has_root = given.is_some();
-    let mut demands = Demands::keyless(identities.iter().map(identity).collect::<Result<_, _>>()?, now);
-    demands.signed_timestamps = request.signed_timestamps;
-    demands.certificate_chain = request.certificate_chain;
-    demands.sct = !request.ignore_sct && keys.is_empty();
-    // What a key signed needs no log, unless somebody says by which logs to check.
-    demands.logs = usize::from(!request.ignore_log && (keys.is_empty() || has_root));
+    let strictness = Strictness {
+        ignore_log: request.ignore_log,
+        ignore_sct: request.ignore_sct,
+        signed_timestamps: request.signed_timestamps,
+        certificate_chain: request.certificate_chain,
+    };
+    let identities = identities.iter().map(identity).collect::<Result<_, _>>()?;
+    let demands = strictness.demands(identities, given.as_ref(), now);
     let signers = match keys.is_empty() {
         true => Signers::Identities,
         false => Signers::Keys(keys.iter().map(|pem| public_key(pem.as_bytes())).collect::<Result<_, _>>()?),
@@ -93,32 +89,13 @@ fn root(request: &v1::VerifySignaturesRequest) -> Result<Option<TrustedRoot>, Ap
         return root.map(Some).map_err(|error| invalid(format!("the trusted root cannot be read: {error}")));
     }
     let Some(files) = &request.root_files else { return Ok(None) };
-    let certificates = |bytes: &Bytes| match bytes.is_empty() {
-        true => Ok(Vec::new()),
-        false => keyless::certificates(bytes).map_err(|error| invalid(format!("certificates cannot be read: {error}"))),
+    let files = RootFiles {
+        authority: &files.authority,
+        timestamp_authority: &files.timestamp_authority,
+        log: &files.log,
+        ct_log: &files.ct_log,
     };
-    let root = TrustedRoot::assemble(
-        &certificates(&files.authority)?,
-        &certificates(&files.timestamp_authority)?,
-        keys(&files.log)?,
-        keys(&files.ct_log)?,
-    );
-    root.map(Some).map_err(|error| invalid(error.to_string()))
-}
-
-/// Reads a file of public keys, PEM, one after the other.
-fn keys(bytes: &[u8]) -> Result<Vec<PublicKey>, ApiError> {
-    const END: &str = "-----END PUBLIC KEY-----";
-    let invalid = |message: &str| ApiError::invalid("invalid-root", message);
-    if bytes.len() > MAX_ROOT_FILE {
-        return Err(invalid("a file of keys is longer than 1 MiB"));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| invalid("a file of keys is no text"))?;
-    let blocks: Vec<&str> = text.split_inclusive(END).filter(|block| !block.trim().is_empty()).collect();
-    if blocks.len() > MAX_ROOT_KEYS {
-        return Err(invalid("a file of keys holds more than 100"));
-    }
-    blocks.into_iter().map(|block| public_key(block.trim_start().as_bytes())).collect()
+    files.root().map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 /// Renders what came of it.
@@ -144,9 +121,9 @@ pub(super) fn answer(answered: Answered, asked_annotations: bool) -> v1::VerifyS
 }
 
 fn accepted_signature(one: Accepted, asked_annotations: bool) -> v1::AcceptedSignature {
-    let checks = one.checks(asked_annotations).into_iter().map(str::to_owned).collect();
-    let (log_entry, timestamp) = one.written();
     let Accepted { found, matched, annotations, found_at } = one;
+    let checks = matched.checks(asked_annotations).into_iter().map(str::to_owned).collect();
+    let (log_entry, timestamp) = matched.written(&found);
     let certificate = matched.certificate;
     let (subject, issuer, extensions) = match certificate {
         None => Default::default(),

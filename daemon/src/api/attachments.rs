@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures_util::{Stream, StreamExt as _};
 use larder_core::Digest;
 use larder_core::judge::Signed;
+use larder_core::signature::found::Annotations;
 use larder_proto::v1;
 use larder_proto::v1::attachments_server::Attachments;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,11 @@ use super::status::ApiError;
 use super::{actor, content, convert};
 use crate::ops::Ctx;
 use crate::ops::attach;
+use crate::ops::attach_evidence::{Given, evidence};
 use crate::ops::sboms::{self, Form, Sbom};
+
+/// The most bytes of all annotations of one signature: far less than a manifest may have.
+const MAX_ANNOTATIONS_BYTES: usize = 1 << 20;
 
 pub(super) struct Service {
     pub(super) ctx: Ctx,
@@ -43,6 +48,40 @@ impl Attachments for Service {
             size: attached.size,
             old: attached.old.map(|digest| digest.to_string()).unwrap_or_default(),
             seq: attached.seq,
+        }))
+    }
+
+    async fn attach_evidence(
+        &self,
+        request: Request<v1::AttachEvidenceRequest>,
+    ) -> Result<Response<v1::AttachEvidenceResponse>, Status> {
+        let actor = actor(&request, "attach");
+        let request = request.into_inner();
+        let subject = request.reference.parse().map_err(ApiError::from)?;
+        let texts = [&request.signature, &request.certificate, &request.chain, &request.log_entry, &request.timestamp];
+        if texts.iter().map(|text| text.len()).sum::<usize>() > MAX_ANNOTATIONS_BYTES {
+            return Err(
+                ApiError::invalid("bad-signature", "what comes with it is longer than a manifest may be").into()
+            );
+        }
+        let given = Given {
+            bytes: request.payload,
+            signature: Some(request.signature).filter(|signature| !signature.is_empty()),
+            beside: Annotations {
+                certificate: request.certificate,
+                chain: request.chain,
+                log_entry: request.log_entry,
+                timestamp: request.timestamp,
+                ..Annotations::default()
+            },
+        };
+        let attached = evidence(&self.ctx, actor, &subject, &given).await.map_err(ApiError::from)?;
+        Ok(Response::new(v1::AttachEvidenceResponse {
+            repository: attached.held.repository.to_string(),
+            digest: attached.held.digest.to_string(),
+            tag: attached.tag.to_string(),
+            manifest: attached.manifest.to_string(),
+            added: attached.added,
         }))
     }
 

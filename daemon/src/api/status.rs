@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ops::artifacts::RemoteError;
 use crate::ops::attach::AttachError;
+use crate::ops::attach_evidence::EvidenceError;
 use crate::ops::content::{ReadError, WriteError};
 use crate::ops::load::{BundleError, LoadError};
 use crate::ops::login::LoginError;
@@ -129,6 +130,7 @@ from_story!(
     BundleError,
     LoadError,
     AttachError,
+    EvidenceError,
     LoginError,
     PullError,
     PushError,

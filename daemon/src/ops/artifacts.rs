@@ -7,11 +7,12 @@ use larder_core::artifact::{AttachedKind, DigestTag};
 use larder_core::glob::{Glob, GlobError};
 use larder_core::manifest::{Content, MAX_DEPTH, Manifest};
 use larder_core::verdict::Verdict;
-use larder_core::{Descriptor, Digest, Repository, Tag};
+use larder_core::{Descriptor, Digest, Reference, Repository, Tag};
 
 use super::Ctx;
+use super::pull::PullError;
 use super::query::{Answer, Held, QueryError, Question, answer, find};
-use crate::remote::Access;
+use crate::remote::{Access, Look};
 use crate::store::StoreError;
 use crate::store::record::{ListKey, ManifestAdded, TagRow};
 
@@ -231,6 +232,22 @@ pub async fn resolve(ctx: &Ctx, question: &Question) -> Result<(Held, Option<Tag
         None => None,
     };
     Ok((held, row))
+}
+
+/// Resolves a reference to what its registry offers under it; nothing is fetched but the name.
+///
+/// # Errors
+/// Fails where the registry offers nothing, or cannot say.
+pub async fn resolve_remote(ctx: &Ctx, reference: &Reference) -> Result<Held, PullError> {
+    let look = Look::new(ctx.remotes.repository(&reference.repository, Access::Pull)?, 1);
+    let repository = reference.repository.clone();
+    let tag = reference.tag_or_latest().unwrap_or_else(Tag::latest);
+    if let Some(digest) = reference.digest {
+        return Ok(Held { repository, tag: None, digest });
+    }
+    let there = look.resolve(&tag, false).await?;
+    let there = there.ok_or_else(|| PullError::NotThere { reference: reference.clone(), what: "tag" })?;
+    Ok(Held { repository, tag: Some(tag), digest: there.digest })
 }
 
 /// Reads a list's filter: a glob, or a repository.

@@ -6,6 +6,7 @@
 pub mod added;
 pub mod artifacts;
 pub mod attach;
+pub mod attach_evidence;
 pub mod catalog;
 pub mod checks;
 pub mod content;

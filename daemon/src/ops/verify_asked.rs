@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use larder_core::artifact::{DigestTag, TagSuffix};
 use larder_core::asked::{Asked, Held as Matched, said};
-use larder_core::keyless::{Check, Finding};
-use larder_core::signature::found::{self, Beside};
+use larder_core::keyless::Finding;
+use larder_core::signature::found;
 use larder_core::signature::{FoundSignature, SignatureId};
 use larder_core::{Digest, Reference, Tag};
 
@@ -234,35 +234,5 @@ impl<'a> Trial<'a> {
             }
         }
         Ok(())
-    }
-}
-
-impl Accepted {
-    /// Returns the names of the checks that ran.
-    pub fn checks(&self, asked_annotations: bool) -> Vec<&'static str> {
-        let Matched { key, certificate, accepted, names_digest } = &self.matched;
-        let is_keyless = key.is_none() && certificate.is_some();
-        let ran = [
-            (true, Check::Signature.name()),
-            (*names_digest, "digest"),
-            (asked_annotations, "annotations"),
-            (!accepted.entries.is_empty(), Check::LogEntry.name()),
-            (!accepted.timestamps.is_empty(), Check::Timestamp.name()),
-            (accepted.chain.is_some(), Check::CertificateChain.name()),
-            (accepted.sct, Check::Sct.name()),
-            (is_keyless, Check::Identity.name()),
-        ];
-        ran.into_iter().filter(|(ran, _)| *ran).map(|(_, name)| name).collect()
-    }
-
-    /// Returns a classic layer's log entry and timestamp as they are written, where they were checked.
-    pub fn written(&self) -> (String, String) {
-        let Beside::Annotations(annotations) = &self.found.beside else { return Default::default() };
-        let keep = |checked: bool, text: &String| if checked { text.clone() } else { String::new() };
-        let accepted = &self.matched.accepted;
-        (
-            keep(!accepted.entries.is_empty(), &annotations.log_entry),
-            keep(!accepted.timestamps.is_empty(), &annotations.timestamp),
-        )
     }
 }

@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-/// They decide about consent, connections and defaults. Larder asks nobody who is not named, and signs what it holds.
+use crate::habits::Registry;
+use crate::output::Output;
+
+/// They decide about consent, connections and defaults. Larder asks nobody who is not named, signs what it holds, and pushes a
+/// signature only with `--push`.
 #[derive(Debug, Args)]
 pub(crate) struct Habits {
     #[arg(short, long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -15,10 +19,17 @@ pub(crate) struct Habits {
     oidc_client_id: Option<String>,
     #[arg(long, hide = true)]
     fulcio_auth_flow: Option<String>,
-    #[arg(long, hide = true)]
-    registry_referrers_mode: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_http_registry: Option<bool>,
+    upload: Option<bool>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_insecure_registry: Option<bool>,
+    record_creation_timestamp: Option<bool>,
+    #[command(flatten)]
+    registry: Registry,
+}
+
+impl Habits {
+    /// Says what was asked for and is not done.
+    pub(super) fn tell(&self, output: &Output) {
+        self.registry.tell(output);
+    }
 }

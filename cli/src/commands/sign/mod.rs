@@ -144,6 +144,7 @@ pub(super) async fn say_each(
     saying: &Saying,
     output: &Output,
 ) -> Result<Exit, Error> {
+    with.habits.tell(output);
     let signer = Signer::prepare(with, output).await?;
     let client = connect(output).await?;
     for reference in references {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use larder_proto::v1;
 use serde_json::{Map, Value, json};
 
+use super::local;
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -25,30 +26,47 @@ const EXTENSIONS: [(u32, &str); 5] = [
 /// How many refusals are told.
 const SHOWN: usize = 5;
 
+/// Where the image and its signatures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Here, or at the registry that is named.
+    StoreOrRegistry,
+    /// In an OCI layout: cosign's `--local-image`.
+    Layout,
+}
+
 /// Holds the signatures of one reference against a request.
 ///
 /// # Errors
 /// Fails where none is as asked for, with cosign's exit codes, or nobody could say.
 pub(crate) async fn verify(
     request: v1::VerifySignaturesRequest,
+    place: Place,
     output: &Output,
 ) -> Result<v1::VerifySignaturesResponse, Error> {
     let reference = request.reference.clone();
     let attestations = request.attestations;
-    let client = connect(output).await?;
-    let answer = match client.verification().verify_signatures(request).await {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => {
-            let error = Error::from(status);
-            let missing = matches!(error.reason(), "not-found" | "not-held");
-            return Err(error.exits(if missing { Exit::VerifyNotFound } else { Exit::Error }));
-        }
+    let answer = match place {
+        Place::Layout => local::verify(&request)?,
+        Place::StoreOrRegistry => by_daemon(request, output).await?,
     };
     answer.looked_at.iter().for_each(|line| output.detail(&format!("looked at {line}")));
     for refused in &answer.refused {
         output.detail(&format!("not counted: {} at {}: {}", refused.format, refused.found_at, refused.message));
     }
     if answer.accepted.is_empty() { Err(nothing(&reference, &answer, attestations)) } else { Ok(answer) }
+}
+
+async fn by_daemon(
+    request: v1::VerifySignaturesRequest,
+    output: &Output,
+) -> Result<v1::VerifySignaturesResponse, Error> {
+    let client = connect(output).await?;
+    client.verification().verify_signatures(request).await.map(|answer| answer.into_inner()).map_err(|status| {
+        let error = Error::from(status);
+        let missing = matches!(error.reason(), "not-found" | "not-held");
+        error.exits(if missing { Exit::VerifyNotFound } else { Exit::Error })
+    })
 }
 
 /// Says that none is as asked for, and why not.
@@ -108,8 +126,47 @@ pub(crate) fn header(reference: &str, answer: &v1::VerifySignaturesResponse) -> 
     header
 }
 
+/// Prints the accepted signatures as cosign does: an empty line and all of them as JSON, or, as text, what was signed, one a
+/// line, and the certificates on stderr.
+///
+/// # Errors
+/// Fails where stdout cannot be written.
+pub(crate) fn print(reference: &str, answer: &v1::VerifySignaturesResponse, output: &Output) -> Result<(), Error> {
+    if !output.is_text() {
+        output.data("")?;
+        return output.json_line(&payloads(reference, answer));
+    }
+    for one in &answer.accepted {
+        if !one.predicate_type.is_empty() {
+            output.json_line(&payload(reference, &answer.digest, one))?;
+            continue;
+        }
+        certificate(one).iter().for_each(|line| output.say(line));
+        output.content(&[one.payload.as_ref(), b"\n"].concat())?;
+    }
+    Ok(())
+}
+
+/// Says whose certificate came with a classic signature; nothing where none did.
+fn certificate(one: &v1::AcceptedSignature) -> Vec<String> {
+    if one.subject.is_empty() && one.issuer.is_empty() {
+        return Vec::new();
+    }
+    let extension = |number: u32| one.extensions.get(&number).map(String::as_str).unwrap_or_default();
+    let lines = [
+        ("Certificate subject", one.subject.as_str()),
+        ("Certificate issuer URL", &one.issuer),
+        ("GitHub Workflow Trigger", extension(2)),
+        ("GitHub Workflow SHA", extension(3)),
+        ("GitHub Workflow Name", extension(4)),
+        ("GitHub Workflow Repository", extension(5)),
+        ("GitHub Workflow Ref", extension(6)),
+    ];
+    lines.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("{name}: {text}")).collect()
+}
+
 /// Returns the accepted signatures as cosign's JSON.
-pub(crate) fn payloads(reference: &str, answer: &v1::VerifySignaturesResponse) -> Value {
+fn payloads(reference: &str, answer: &v1::VerifySignaturesResponse) -> Value {
     answer.accepted.iter().map(|one| payload(reference, &answer.digest, one)).collect()
 }
 

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::{ArgAction, Args};
 use larder_core::keyless::{MAX_ROOT_BYTES, Pattern};
 use larder_proto::v1;
 
-use crate::commands::read_small;
+use super::asked::Place;
+use crate::commands::{key_place, read_small};
 use crate::error::Error;
+use crate::habits::Registry;
 use crate::output::Output;
 
 /// The most bytes of a public key's file.
@@ -59,6 +62,18 @@ pub(crate) struct Flags {
     /// Whom to believe: authorities, logs and timestamp authorities (trusted_root.json)
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
+    /// In its place, who issued the signer's certificate: PEM, the root last; the root is trusted
+    #[arg(long, alias = "cert-chain", value_name = "FILE", conflicts_with_all = ["trusted_root", "ca_roots", "key"])]
+    certificate_chain: Option<PathBuf>,
+    /// In its place, roots that may have issued the signer's certificate: PEM
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trusted_root", "key"])]
+    ca_roots: Option<PathBuf>,
+    /// Authorities between them and the signer's certificate: PEM
+    #[arg(long, value_name = "FILE", requires = "ca_roots")]
+    ca_intermediates: Option<PathBuf>,
+    /// In its place, the timestamp authority's chain: PEM; asks for a timestamp
+    #[arg(long, value_name = "FILE", conflicts_with = "trusted_root")]
+    timestamp_certificate_chain: Option<PathBuf>,
     /// Take a signature that no transparency log is known to have
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     insecure_ignore_tlog: bool,
@@ -74,12 +89,19 @@ pub(crate) struct Flags {
     /// Whether a classic signature must name this digest
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
     check_claims: bool,
+    /// cosign's other name for --insecure-ignore-tlog
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    private_infrastructure: bool,
+    /// What is named is an OCI layout in a folder, as `save` writes it: nobody is asked, and no daemon
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    local_image: bool,
     #[command(flatten)]
     older: Older,
+    #[command(flatten)]
+    registry: Registry,
 }
 
-/// Flags that scripts for cosign bring along and that change nothing here: Larder asks no log, finds formats out by itself,
-/// and has its own credentials and certificates for registries.
+/// Flags that scripts for cosign bring along and that change nothing here: Larder asks no log, and finds formats out by itself.
 #[derive(Debug, Args)]
 #[allow(dead_code, reason = "they are taken, and nothing is done with them")]
 struct Older {
@@ -87,27 +109,20 @@ struct Older {
     offline: Option<bool>,
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     new_bundle_format: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    private_infrastructure: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_http_registry: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_insecure_registry: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    experimental_oci11: Option<bool>,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    k8s_keychain: Option<bool>,
     #[arg(long, hide = true, value_name = "URL")]
     rekor_url: Option<String>,
     #[arg(long, hide = true, value_name = "ALGORITHM")]
     signature_digest_algorithm: Option<String>,
-    #[arg(long, hide = true, value_name = "DURATION")]
-    timeout: Option<String>,
     #[arg(long, hide = true, value_name = "N")]
     max_workers: Option<u32>,
 }
 
 impl Flags {
+    /// Says where what is named is.
+    pub(crate) fn place(&self) -> Place {
+        if self.local_image { Place::Layout } else { Place::StoreOrRegistry }
+    }
+
     /// Says whether these flags decide, and not the trust folder.
     ///
     /// # Errors
@@ -122,7 +137,12 @@ impl Flags {
             (self.certificate_oidc_issuer_regexp.is_some(), "--certificate-oidc-issuer-regexp"),
             (self.workflow().next().is_some(), "--certificate-github-workflow-…"),
             (self.trusted_root.is_some(), "--trusted-root"),
+            (self.certificate_chain.is_some(), "--certificate-chain"),
+            (self.ca_roots.is_some(), "--ca-roots"),
+            (self.timestamp_certificate_chain.is_some(), "--timestamp-certificate-chain"),
             (self.insecure_ignore_tlog, "--insecure-ignore-tlog"),
+            (self.private_infrastructure, "--private-infrastructure"),
+            (self.local_image, "--local-image"),
             (self.insecure_ignore_sct, "--insecure-ignore-sct"),
             (self.use_signed_timestamps, "--use-signed-timestamps"),
             (!self.check_claims, "--check-claims"),
@@ -154,6 +174,7 @@ impl Flags {
     /// # Errors
     /// Fails where a file cannot be read, or what they ask for is no question.
     pub(crate) fn request(&self, output: &Output) -> Result<v1::VerifySignaturesRequest, Error> {
+        self.registry.tell(output);
         let public_keys = self.key.iter().map(|path| public_key(path)).collect::<Result<Vec<_>, _>>()?;
         let identities = match public_keys.is_empty() {
             true => vec![self.identity(output)?],
@@ -163,7 +184,7 @@ impl Flags {
         if let Some(path) = &self.trusted_root {
             trusted_root = read_small(path, MAX_ROOT_BYTES as u64)?;
         } else {
-            root_files = from_variables()?;
+            root_files = self.root_files()?;
         }
         if trusted_root.is_empty() && root_files.is_none() && public_keys.is_empty() {
             return Err(Error::new(
@@ -175,7 +196,7 @@ impl Flags {
             ));
         }
         for (given, words) in [
-            (self.insecure_ignore_tlog, "--insecure-ignore-tlog: no transparency log is looked at"),
+            (self.ignores_logs(), "--insecure-ignore-tlog: no transparency log is looked at"),
             (self.insecure_ignore_sct, "--insecure-ignore-sct: no certificate transparency log is looked at"),
             (!self.check_claims, "--check-claims=false: a classic signature may be about another digest"),
         ] {
@@ -188,13 +209,30 @@ impl Flags {
             identities,
             trusted_root: trusted_root.into(),
             root_files,
-            ignore_log: self.insecure_ignore_tlog,
+            ignore_log: self.ignores_logs(),
             ignore_sct: self.insecure_ignore_sct,
-            signed_timestamps: self.use_signed_timestamps,
+            signed_timestamps: self.use_signed_timestamps || self.timestamp_certificate_chain.is_some(),
             certificate_chain: self.allow_certificate_chain,
             ignore_claims: !self.check_claims,
             ..Default::default()
         })
+    }
+
+    fn ignores_logs(&self) -> bool {
+        self.insecure_ignore_tlog || self.private_infrastructure
+    }
+
+    /// Reads the files of PEM that flags name, and those that cosign's variables name, where no flag does; `None` where there
+    /// is neither.
+    fn root_files(&self) -> Result<Option<v1::RootFiles>, Error> {
+        let authority = [&self.certificate_chain, &self.ca_roots, &self.ca_intermediates].into_iter().flatten();
+        let files = v1::RootFiles {
+            authority: named_or(authority, ISSUERS)?,
+            ct_log: named_or([].into_iter(), CT_LOG)?,
+            log: named_or([].into_iter(), LOG)?,
+            timestamp_authority: named_or(self.timestamp_certificate_chain.iter(), TIMESTAMPS)?,
+        };
+        Ok(Some(files).filter(|files| *files != v1::RootFiles::default()))
     }
 
     fn identity(&self, output: &Output) -> Result<v1::Identity, Error> {
@@ -218,26 +256,25 @@ impl Flags {
 }
 
 fn public_key(path: &Path) -> Result<String, Error> {
-    let bytes = read_small(path, MAX_KEY)?;
+    let bytes = key_place::read(path, MAX_KEY)?;
     let text = String::from_utf8(bytes);
     text.map_err(|_| Error::new("key", format!("{} is no public key: it is no text", path.display())))
 }
 
-/// Reads the files that cosign's variables name; `None` where none is set.
-fn from_variables() -> Result<Option<v1::RootFiles>, Error> {
-    let mut any = false;
-    let mut read = |name: &str| -> Result<bytes::Bytes, Error> {
-        let Some(path) = env::var_os(name).filter(|path| !path.is_empty()) else { return Ok(bytes::Bytes::new()) };
-        any = true;
-        Ok(read_small(Path::new(&path), MAX_ROOT_FILE).map_err(|error| error.about(name))?.into())
-    };
-    let files = v1::RootFiles {
-        authority: read(ISSUERS)?,
-        ct_log: read(CT_LOG)?,
-        log: read(LOG)?,
-        timestamp_authority: read(TIMESTAMPS)?,
-    };
-    Ok(any.then_some(files))
+/// Reads the files that are named, one after the other, or else the one that a variable names.
+fn named_or<'a>(named: impl Iterator<Item = &'a PathBuf>, variable: &str) -> Result<Bytes, Error> {
+    let mut whole = Vec::new();
+    for path in named {
+        whole.extend(read_small(path, MAX_ROOT_FILE)?);
+        // A file's last line need not end in one.
+        whole.push(b'\n');
+    }
+    if whole.is_empty()
+        && let Some(path) = env::var_os(variable).filter(|path| !path.is_empty())
+    {
+        whole = read_small(Path::new(&path), MAX_ROOT_FILE).map_err(|error| error.about(variable))?;
+    }
+    Ok(whole.into())
 }
 
 /// Reads `-a`, as cosign does: commas part pairs.

@@ -2,6 +2,8 @@
 
 pub(crate) mod asked;
 pub(crate) mod flags;
+mod local;
+pub(crate) mod names;
 
 use std::collections::HashMap;
 
@@ -18,7 +20,7 @@ use crate::output::{Output, state, text, words};
 ///
 /// Answers from the store; for what is not held, fetches manifests and signatures only, and keeps nothing. With --key or an
 /// identity, these flags alone decide: every signature is looked at, in every format, wherever it is found, and the trust folder
-/// plays no part. Prints the verified payloads as cosign's JSON, whatever --output says.
+/// plays no part. Prints the verified payloads as cosign does: as one line of JSON, with `--output text` one payload a line.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes, as cosign has them: 0 accepted, 10 unsigned, 11 not found, 12 untrusted or revoked, 1 everything \
@@ -39,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(short, long = "annotations", value_name = "K=V", help_heading = "Instead of the trust folder")]
     annotations: Vec<String>,
     /// Look at what is attached in place of the image: sbom
-    #[arg(long, value_name = "KIND", value_parser = ["sbom"], help_heading = "Instead of the trust folder")]
+    #[arg(long, value_name = "KIND", value_parser = ["sbom"], conflicts_with = "local_image", help_heading = "Instead of the trust folder")]
     attachment: Option<String>,
     /// Count a bundle with any attestation as a signature, as cosign does
     #[arg(long, help_heading = "Instead of the trust folder")]
@@ -52,6 +54,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     let Arguments { flags, annotations, attachment, compat_cosign, references } = arguments;
     let annotations = flags::annotations(&annotations)?;
+    let place = flags.place();
     if flags.decide(!annotations.is_empty() || attachment.is_some() || compat_cosign)? {
         let request = flags.request(output)?;
         for reference in references {
@@ -60,10 +63,14 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             request.annotations.clone_from(&annotations);
             request.attached_sbom = attachment.is_some();
             request.bundles_sign = compat_cosign;
-            let answer = asked::verify(request, output).await?;
-            asked::header(&reference, &answer).iter().for_each(|line| output.say(line));
-            output.data("")?;
-            output.json_line(&asked::payloads(&reference, &answer))?;
+            let answer = asked::verify(request, place, output).await?;
+            let name = match (&attachment, place) {
+                (Some(_), _) => names::tagged(&answer.repository, &answer.tag),
+                (None, asked::Place::StoreOrRegistry) => names::full(&reference),
+                (None, asked::Place::Layout) => reference,
+            };
+            asked::header(&name, &answer).iter().for_each(|line| output.say(line));
+            asked::print(&name, &answer, output)?;
         }
         return Ok(Exit::Done);
     }
@@ -91,11 +98,14 @@ async fn under_trust(reference: String, output: &Output) -> Result<(), Error> {
     if !state::is_accepted(verdict.state()) {
         return Err(rejected(&reference, &verdict));
     }
-    header(&reference, &verified).iter().for_each(|line| output.say(line));
+    let name = names::full(&reference);
+    header(&name, &verified).iter().for_each(|line| output.say(line));
+    if output.is_text() {
+        return payloads(&name, &verified).as_array().into_iter().flatten().try_for_each(|one| output.json_line(one));
+    }
     // An empty line comes first, as with cosign.
     output.data("")?;
-    output.json_line(&payloads(&reference, &verified))?;
-    Ok(())
+    output.json_line(&payloads(&name, &verified))
 }
 
 fn rejected(reference: &str, verdict: &v1::Verdict) -> Error {

@@ -70,7 +70,7 @@ pub(crate) struct Flags {
     pub(super) trusted_root: Option<PathBuf>,
     /// Take a signature that no transparency log is known to have
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
-    pub(super) insecure_ignore_tlog: bool,
+    insecure_ignore_tlog: bool,
     /// Take a certificate that no certificate transparency log is known to have
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) insecure_ignore_sct: bool,
@@ -80,6 +80,9 @@ pub(crate) struct Flags {
     /// Take a bundle v0.3 with a certificate chain
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, hide_default_value = true)]
     pub(super) allow_certificate_chain: bool,
+    /// cosign's other name for --insecure-ignore-tlog
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    private_infrastructure: bool,
     #[command(flatten)]
     older: Older,
 }
@@ -93,18 +96,21 @@ struct Older {
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     new_bundle_format: Option<bool>,
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    private_infrastructure: Option<bool>,
+    experimental_oci11: Option<bool>,
     #[arg(long, hide = true, value_name = "URL")]
     rekor_url: Option<String>,
     #[arg(long, hide = true, value_name = "ALGORITHM")]
     signature_digest_algorithm: Option<String>,
-    #[arg(long, hide = true, value_name = "DURATION")]
-    timeout: Option<String>,
     #[arg(long, hide = true, value_name = "N")]
     max_workers: Option<u32>,
 }
 
 impl Flags {
+    /// Says whether a signature counts that no transparency log is known to have.
+    pub(super) fn ignores_logs(&self) -> bool {
+        self.insecure_ignore_tlog || self.private_infrastructure
+    }
+
     /// Says whether only a timestamp authority may tell the time.
     pub(super) fn asks_for_timestamps(&self) -> bool {
         self.use_signed_timestamps || self.timestamp_certificate_chain.is_some()

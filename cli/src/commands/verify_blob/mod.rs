@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
     pub(crate) fn prepare(flags: &'a Flags, output: &Output) -> Result<Self, Error> {
         let identity = flags.identity(output)?;
         let key = flags.key.as_deref().map(trust::key).transpose()?;
-        if flags.insecure_ignore_tlog {
+        if flags.ignores_logs() {
             output.say("warning: --insecure-ignore-tlog: no transparency log is looked at");
         }
         if flags.insecure_ignore_sct && identity.is_some() {
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         };
         let entries = match bundle.entry {
             Some(Ok(entry)) => vec![entry],
-            Some(Err(error)) if !self.flags.insecure_ignore_tlog => return Err(bad(error.to_string())),
+            Some(Err(error)) if !self.flags.ignores_logs() => return Err(bad(error.to_string())),
             Some(Err(_)) | None => Vec::new(),
         };
         Ok(Files { signature: bundle.signature, leaf, entries, timestamps: self.timestamps()? })
@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
             Some(identity) => Demands::keyless(vec![identity.clone()], now),
             None => Demands::key(now),
         };
-        demands.logs = usize::from(!self.flags.insecure_ignore_tlog);
+        demands.logs = usize::from(!self.flags.ignores_logs());
         demands.sct &= !self.flags.insecure_ignore_sct;
         demands.signed_timestamps = self.flags.asks_for_timestamps();
         demands.certificate_chain = self.flags.allow_certificate_chain;

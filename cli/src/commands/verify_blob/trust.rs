@@ -9,6 +9,7 @@ use larder_core::keyless::{self, MAX_ROOT_BYTES, TrustedRoot};
 
 use super::flags::{Flags, usage};
 use super::read_bounded;
+use crate::commands::key_place;
 use crate::error::Error;
 
 /// The most bytes that a file of certificates may have.
@@ -21,7 +22,7 @@ const TIMESTAMPS: &str = "SIGSTORE_TSA_CERTIFICATE_FILE";
 
 /// Reads the public key of `--key`.
 pub(crate) fn key(path: &Path) -> Result<PublicKey, Error> {
-    let bytes = read_bounded(path, MAX_KEY_BYTES)?;
+    let bytes = key_place::read(path, MAX_KEY_BYTES as u64)?;
     PublicKey::from_pem(&bytes)
         .map_err(|error| Error::new("bad-key", format!("{} is not a public key: {error}", path.display())))
 }
@@ -37,7 +38,7 @@ pub(crate) fn for_bundle(flags: &Flags) -> Result<TrustedRoot, Error> {
                 .hint("`cosign trusted-root create` writes one; a bundle is not one")
         });
     }
-    if flags.key.is_some() && flags.insecure_ignore_tlog && !flags.use_signed_timestamps {
+    if flags.key.is_some() && flags.ignores_logs() && !flags.use_signed_timestamps {
         return Ok(TrustedRoot::default());
     }
     Err(usage("--trusted-root is needed: it says which authorities and logs are trusted").hint(match flags.key {

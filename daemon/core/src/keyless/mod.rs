@@ -18,6 +18,7 @@ mod identity;
 mod key_id;
 mod log;
 mod message;
+mod pem_files;
 mod request;
 mod root;
 mod sct;
@@ -41,6 +42,7 @@ pub use log::{
     AnswerError, Checkpoint, CheckpointError, Entry, ProposalError, ProvenEntry, RekorVersion, proposal, read_v1,
 };
 pub use message::{Hashes, Message, MessageHasher};
+pub use pem_files::{RootFiles, RootFilesError};
 pub use request::{certificate_request, timestamp_request};
 pub use root::{Authority, Log, MAX_ROOT_BYTES, RootError, TrustedRoot};
 pub use sct::Sct;

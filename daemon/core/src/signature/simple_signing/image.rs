@@ -9,11 +9,15 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{BASE64, SIGNATURE_ANNOTATION};
+use super::{
+    BASE64, CERTIFICATE_ANNOTATION, CHAIN_ANNOTATION, LOG_ENTRY_ANNOTATION, SIGNATURE_ANNOTATION, TIMESTAMP_ANNOTATION,
+};
 use crate::artifact::{DSSE_ENVELOPE, SIMPLE_SIGNING};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::manifest::{Content, Manifest, OCI_MANIFEST};
+use crate::signature::dsse::{Envelope, Statement};
+use crate::signature::found::Annotations;
 use crate::signature::go_json;
 use crate::signature::manifest_json::ManifestJson;
 
@@ -64,7 +68,34 @@ pub fn append_attestation(
     append_layer(existing, &layer)
 }
 
-fn append_layer(existing: Option<&Manifest>, layer: &Descriptor) -> Option<SignatureImage> {
+/// Returns the layer that cosign attaches a signature or an attestation by that was made elsewhere: a SimpleSigning payload
+/// with its signature in base64, or a DSSE envelope without.
+///
+/// # Errors
+/// Fails in words where the envelope holds no statement.
+pub fn evidence_layer(bytes: &[u8], signature: Option<&str>, beside: &Annotations) -> Result<Descriptor, String> {
+    let media_type = if signature.is_some() { SIMPLE_SIGNING } else { DSSE_ENVELOPE };
+    let mut layer = Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64);
+    if signature.is_none() {
+        let envelope = Envelope::parse(bytes).map_err(|error| format!("its envelope cannot be read: {error}"))?;
+        let statement = Statement::parse(&envelope.payload);
+        let statement = statement.map_err(|error| format!("its statement cannot be read: {error}"))?;
+        layer.annotations.insert(PREDICATE_TYPE_ANNOTATION.to_owned(), statement.predicate_type);
+    }
+    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), signature.unwrap_or_default().to_owned());
+    let beside = [
+        (CERTIFICATE_ANNOTATION, &beside.certificate),
+        (CHAIN_ANNOTATION, &beside.chain),
+        (LOG_ENTRY_ANNOTATION, &beside.log_entry),
+        (TIMESTAMP_ANNOTATION, &beside.timestamp),
+    ];
+    let beside = beside.into_iter().filter(|(_, text)| !text.is_empty());
+    layer.annotations.extend(beside.map(|(name, text)| (name.to_owned(), text.clone())));
+    Ok(layer)
+}
+
+/// Appends a layer to a signature image (or begins one). Returns `None` where it is there.
+pub fn append_layer(existing: Option<&Manifest>, layer: &Descriptor) -> Option<SignatureImage> {
     let layers = existing.map_or(&[][..], Manifest::layers);
     let is_there = layers.iter().any(|other| {
         other.digest == layer.digest

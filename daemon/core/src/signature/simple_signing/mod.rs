@@ -18,7 +18,7 @@ use super::{Format, FoundSignature, IdParts};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 
-pub use image::{SignatureImage, append, append_attestation, merge, of_layer};
+pub use image::{SignatureImage, append, append_attestation, append_layer, evidence_layer, merge, of_layer};
 
 /// The most bytes that a payload may have; a longer one is recorded and not counted.
 pub const MAX_PAYLOAD_BYTES: u64 = 1 << 20;
