@@ -133,6 +133,7 @@ impl From<Status> for Error {
                 .hint("`larder daemon stop`, so that the larderd beside this larder is started"),
             Code::OutOfRange | Code::ResourceExhausted => {
                 Self::new("too-large", "larderd's answer is larger than larder takes")
+                    .hint("ask for less at once: a repository, or a glob over some")
             }
             // Whatever tonic makes of a connection that broke; the daemon's own errors have a reason.
             _ => Self::new(DISCONNECTED, "larderd went away before it answered")

@@ -1,12 +1,10 @@
 //! What comes from a hostile or broken registry. Each: a clear error with the noun, nothing half-visible, the daemon stays up.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use harness::image::{OCI_LAYER, describe};
 use harness::registry::Fault;
 use harness::signer::{Signature, signature_image};
-use harness::{Content, Image, Signer};
+use harness::{Bounded, Content, Image, Signer};
 use larder_core::Digest;
 use larder_core::manifest::{OCI_INDEX, OCI_MANIFEST};
 use larder_proto::v1::State;
@@ -17,10 +15,12 @@ use crate::world::{APP, World};
 /// Pulls a tag; it must fail with a clear error that says `noun`, and leave nothing visible.
 #[track_caller]
 fn refuses(world: &mut World, tag: &str, noun: &str) {
+    let bounded = Bounded::begin(&world.daemon);
     world.home.larder(["pull", &world.reference(tag)]).exits(1).is_a_clear_error(noun);
     assert!(world.daemon.client().query(&world.reference(tag)).is_err(), "nothing half-visible");
     world.daemon.http().manifest(&world.served(), tag).is(404);
     world.home.assert_blobs_are_whole();
+    bounded.end(tag);
     world.daemon.assert_up();
 }
 
@@ -36,6 +36,7 @@ fn still_works(world: &mut World) {
 #[test]
 fn malformed_references() {
     let mut world = World::start();
+    let bounded = Bounded::begin(&world.daemon);
     let long = "a/".repeat(300);
     for reference in [
         "",
@@ -55,6 +56,7 @@ fn malformed_references() {
         assert!(matches!(output.code, 1 | 2), "{reference:?}: exit {}", output.code);
         assert!(output.stderr.to_lowercase().contains("error"), "{reference:?}: {}", output.stderr);
     }
+    bounded.end("malformed references");
     world.daemon.assert_up();
 }
 
@@ -115,8 +117,10 @@ fn other_bytes_than_the_digest_says() {
     world.registry.put_untagged(APP, &other);
     world.registry.put_manifest_as(APP, None, &claimed.to_string(), OCI_MANIFEST, other.root().bytes.clone());
     let reference = world.registry.at(APP, &claimed);
+    let bounded = Bounded::begin(&world.daemon);
     world.home.larder(["pull", &reference]).exits(1).is_a_clear_error("digest");
     assert!(world.daemon.client().query(&reference).is_err());
+    bounded.end("a manifest under another digest");
     still_works(&mut world);
 }
 
@@ -166,8 +170,10 @@ fn a_failed_look_for_signatures_is_an_error_and_never_none() {
             world.registry = harness::FakeRegistry::start_with_referrers();
             world.upstream("1.0", &[&release]);
             world.registry.fault("*", part, Fault::Status(status), usize::MAX);
+            let bounded = Bounded::begin(&world.daemon);
             world.home.larder(["pull", &world.reference("1.0")]).exits(1).is_a_clear_error(&world.registry.host());
             world.home.larder(["verify", &world.reference("1.0")]).exits(1);
+            bounded.end("a failed look for signatures");
             world.registry.mend();
             world.pull("1.0");
             assert_eq!(world.daemon.client().state(&world.reference("1.0")), State::Untrusted);
@@ -181,7 +187,9 @@ fn a_rate_limit_that_passes_is_waited_for() {
     world.upstream("1.0", &[]);
     world.registry.fault("GET", "/blobs/", Fault::Status(429), 1);
     world.registry.fault("GET", "/blobs/", Fault::Status(500), 1);
+    let bounded = Bounded::begin(&world.daemon);
     world.pull("1.0");
+    bounded.end("a rate limit that passes");
 }
 
 #[test]
@@ -248,6 +256,7 @@ fn signature_layers_with_broken_base64_and_der() {
     let not_json = Signature { payload: Bytes::from_static(b"{"), base64: good.base64.clone() };
     let all = [broken("%%%"), broken(""), broken("AAAA"), broken("MAA="), broken(&good.base64[..20]), not_json];
     world.registry.put_signature(APP, &image.digest(), &signature_image(&all));
+    let bounded = Bounded::begin(&world.daemon);
     world.pull("1.0");
     assert_eq!(world.daemon.client().state(&world.reference("1.0")), State::Untrusted, "found, and none that counts");
     world.home.larder(["verify", &world.reference("1.0")]).exits(12);
@@ -257,6 +266,7 @@ fn signature_layers_with_broken_base64_and_der() {
     world.registry.put_signature(APP, &image.digest(), &signature_image(&with_good));
     world.pull("1.0");
     assert_eq!(world.daemon.client().state(&world.reference("1.0")), State::Verified);
+    bounded.end("broken signatures");
 }
 
 #[test]
@@ -270,10 +280,10 @@ fn ten_thousand_signatures_on_one_image() {
         (0..9_999).map(|number| stranger.sign_with(&image.digest(), &json!({"number": number}))).collect();
     signatures.push(release.sign(&image.digest()));
     world.registry.put_signature(APP, &image.digest(), &signature_image(&signatures));
-    let begun = Instant::now();
+    let bounded = Bounded::begin(&world.daemon);
     world.pull("1.0");
-    println!("pull of an image with 10,000 signatures: {:?}", begun.elapsed());
     assert_eq!(world.daemon.client().state(&world.reference("1.0")), State::Verified, "junk crowds no good one out");
+    bounded.end("ten thousand signatures");
     world.daemon.assert_up();
 }
 
@@ -286,8 +296,10 @@ fn an_oversized_payload_is_recorded_and_not_counted() {
     let image = world.upstream("1.0", &[]);
     let huge = release.sign_with(&image.digest(), &json!({"pad": "x".repeat(2 << 20)}));
     world.registry.put_signature(APP, &image.digest(), &signature_image(&[huge]));
+    let bounded = Bounded::begin(&world.daemon);
     world.pull("1.0");
     assert_eq!(world.daemon.client().state(&world.reference("1.0")), State::Untrusted);
+    bounded.end("an oversized payload");
     world.daemon.assert_up();
 }
 
@@ -301,6 +313,7 @@ fn the_endpoint_takes_no_bad_manifest_either() {
     let config = describe("application/json", b"{}");
     let many = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": vec![config.clone(); 20_000]});
     let huge = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [], "pad": "x".repeat(5 << 20)});
+    let bounded = Bounded::begin(&world.daemon);
     for (name, media_type, bytes) in [
         ("truncated", OCI_MANIFEST, raw.slice(..raw.len() / 2)),
         ("liar", OCI_INDEX, raw.clone()),
@@ -319,4 +332,5 @@ fn the_endpoint_takes_no_bad_manifest_either() {
     let wrong = Digest::of(b"wrong").to_string();
     let answer = http.put_manifest("team/base", &wrong, OCI_MANIFEST, raw.clone());
     assert_eq!(answer.status, 400, "{}", answer.text());
+    bounded.end("bad manifests at the endpoint");
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::hostile::{Asked, write_answer, write_endlessly, write_head};
+use harness::hostile::{Asked, write_answer, write_head};
 use harness::image::RawManifest;
 use harness::{Daemon, Home, HostileRegistry, Image};
 use larder_core::Digest;
@@ -17,23 +17,23 @@ const BOUND: Duration = Duration::from_secs(60);
 /// The memory that it may take.
 const MEMORY_KIB: u64 = 96 << 10;
 /// What the daemon is told to wait for a registry that keeps silent.
-const CONFIG: &str = "timeout = 2\n";
+pub(crate) const CONFIG: &str = "timeout = 2\n";
 
 /// What a hostile registry serves where it is not hostile: an image.
-struct Served {
-    root: RawManifest,
-    blobs: Vec<(Digest, bytes::Bytes)>,
+pub(crate) struct Served {
+    pub(crate) root: RawManifest,
+    pub(crate) blobs: Vec<(Digest, bytes::Bytes)>,
 }
 
 impl Served {
-    fn image(name: &str) -> Self {
+    pub(crate) fn image(name: &str) -> Self {
         let image = Image::small(name);
         let blobs = image.blobs().iter().map(|blob| (Digest::of(blob), blob.clone())).collect();
         Self { root: image.root().clone(), blobs }
     }
 
     /// Answers as a registry should.
-    fn answer(&self, asked: &Asked, stream: &mut TcpStream) -> std::io::Result<()> {
+    pub(crate) fn answer(&self, asked: &Asked, stream: &mut TcpStream) -> std::io::Result<()> {
         let body = |found: &[u8]| if asked.method == "HEAD" { Vec::new() } else { found.to_vec() };
         let last = asked.path.rsplit('/').next().unwrap_or_default();
         if asked.path.contains("/manifests/") && (last == "1.0" || last == self.root.digest().to_string()) {
@@ -53,21 +53,25 @@ impl Served {
 }
 
 /// A daemon, and what is asserted of it.
-struct Victim {
-    daemon: Daemon,
-    home: Home,
+pub(crate) struct Victim {
+    pub(crate) daemon: Daemon,
+    pub(crate) home: Home,
 }
 
 impl Victim {
-    fn start() -> Self {
-        let home = Home::with_config(CONFIG);
+    pub(crate) fn start() -> Self {
+        Self::in_home(Home::with_config(CONFIG))
+    }
+
+    /// Starts the daemon in a home whose configuration has [`CONFIG`].
+    pub(crate) fn in_home(home: Home) -> Self {
         let daemon = home.start();
         Self { daemon, home }
     }
 
     /// Runs the client against the registry; it must end in time, in a clear error that says `noun`, and change nothing.
     #[track_caller]
-    fn refuses(&mut self, arguments: &[&str], noun: &str) {
+    pub(crate) fn refuses(&mut self, arguments: &[&str], noun: &str) {
         let begun = Instant::now();
         let output = self.home.larder(arguments);
         let took = begun.elapsed();
@@ -78,7 +82,7 @@ impl Victim {
     }
 
     #[track_caller]
-    fn is_unharmed(&mut self) {
+    pub(crate) fn is_unharmed(&mut self) {
         self.daemon.assert_up();
         let peak = self.daemon.memory_kib("VmHWM");
         assert!(peak < MEMORY_KIB, "{peak} KiB at the peak");
@@ -88,45 +92,8 @@ impl Victim {
     }
 }
 
-fn reference(registry: &HostileRegistry) -> String {
+pub(crate) fn reference(registry: &HostileRegistry) -> String {
     format!("{}/store/app:1.0", registry.host())
-}
-
-#[test]
-fn a_tag_list_without_end() {
-    // Every page names another one.
-    let pages = HostileRegistry::start(|asked, stream| {
-        let link = format!("Link: </v2/store/app/tags/list?n=1000&last=t{}>; rel=\"next\"", asked.before);
-        let tags: Vec<String> = (0..100).map(|tag| format!("t{}-{tag}", asked.before)).collect();
-        let body = json!({"name": "store/app", "tags": tags}).to_string();
-        write_answer(stream, "200 OK", &[&link, "Content-Type: application/json"], body.as_bytes())
-    });
-    let mut victim = Victim::start();
-    let begun = Instant::now();
-    let output = victim.home.larder(["ls", "--remote", &format!("{}/store/app", pages.host())]);
-    assert!(begun.elapsed() < BOUND, "it took {:?}", begun.elapsed());
-    assert!(pages.count() <= 1_100, "{} pages were asked for", pages.count());
-    // What there is is shown, and that it is not all.
-    assert!(output.code == 0 || output.stderr.contains("error"), "{}", output.stderr);
-    victim.is_unharmed();
-
-    // One page has no end.
-    let page = HostileRegistry::start(|_, stream| {
-        write_head(stream, "200 OK", &["Transfer-Encoding: chunked", "Content-Type: application/json"])?;
-        write_endlessly(stream, &[b' '; 65536], Duration::ZERO)
-    });
-    victim.refuses(&["ls", "--remote", &format!("{}/store/app", page.host())], "4 MiB");
-}
-
-#[test]
-fn pages_in_a_circle() {
-    let registry = HostileRegistry::start(|asked, stream| {
-        let link = format!("Link: </v2/store/app/tags/list?last={}>; rel=\"next\"", asked.before % 2);
-        write_answer(stream, "200 OK", &[&link], br#"{"name":"store/app","tags":["a"]}"#)
-    });
-    let mut victim = Victim::start();
-    victim.refuses(&["ls", "--remote", &format!("{}/store/app", registry.host())], "circle");
-    assert!(registry.count() < 10, "{}", registry.count());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use harness::image::host_architecture;
 use harness::registry::Fault;
 use harness::{FakeRegistry, Image, Index, Signer};
+use larder_core::Digest;
 use larder_proto::v1::State;
 
 use crate::world::{APP, World};
@@ -38,6 +39,22 @@ fn a_second_push_moves_no_blob() {
     world.home.larder(["push", &world.reference("1.0"), &destination]).exits(0);
     let uploads = target.take_seen().iter().filter(|seen| seen.path.contains("/uploads/")).count();
     assert_eq!(uploads, 0);
+}
+
+#[test]
+fn an_upload_that_fails_for_a_moment_fails_no_push() {
+    let world = World::start();
+    let image = world.upstream("1.0", &[]);
+    world.pull("1.0");
+    for status in [404, 429, 503] {
+        let target = FakeRegistry::start();
+        target.fault("PUT", "/blobs/uploads/", Fault::Status(status), 1);
+        world.home.larder(["push", &world.reference("1.0"), &target.reference(APP, "1.0")]).exits(0);
+        assert_eq!(target.tag(APP, "1.0"), Some(image.digest().to_string()), "{status}");
+        assert!(image.blobs().iter().all(|blob| target.holds(APP, &Digest::of(blob))), "{status}");
+        let puts = target.seen().iter().filter(|seen| seen.method == "PUT" && seen.path.contains("/uploads/")).count();
+        assert_eq!(puts, image.blobs().len() + 1, "{status}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use harness::{Home, Image, PATIENCE, Raw, binaries};
+use harness::{Bounded, Home, Image, PATIENCE, Raw, binaries};
 use larder_core::Digest;
 use larder_core::manifest::OCI_MANIFEST;
 use serde_json::{Value, json};
@@ -180,6 +180,7 @@ fn without_the_token_a_stranger_neither_reads_nor_writes_at_the_endpoint() {
     world.daemon.http().push("team/app", "1.0", &image);
     let token = fs::read_to_string(world.home.path().join("endpoint.token")).expect("the token");
     for stranger in strangers {
+        let bounded = Bounded::begin(&world.daemon);
         let endpoint = world.daemon.endpoint();
         let blob = format!("/v2/team/app/blobs/{}", image.top_layer());
         let basic = |password: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("x:{password}")));
@@ -227,6 +228,7 @@ fn without_the_token_a_stranger_neither_reads_nor_writes_at_the_endpoint() {
         let written = world.home.blob(&Digest::of(b"stranger"));
         assert!(written.exists());
         fs::remove_file(written).expect("for the next stranger");
+        bounded.end("a stranger at the endpoint");
         world.daemon.assert_up();
     }
 }
@@ -241,6 +243,7 @@ fn a_stranger_reads_nothing_of_the_home_and_does_not_reach_the_socket_in_it() {
     let above = world.home.path().parent().map(PathBuf::from).expect("a folder above");
     fs::set_permissions(above, Permissions::from_mode(0o755)).expect("a mode");
     for stranger in strangers {
+        let bounded = Bounded::begin(&world.daemon);
         let home = world.home.path();
         let files = ["", "endpoint.token", "config.toml", "trust", "blobs/sha256", "journal", "index", "ingest"];
         let mut deeds: Vec<_> = files.iter().map(|name| json!({"read": home.join(name)})).collect();
@@ -256,6 +259,7 @@ fn a_stranger_reads_nothing_of_the_home_and_does_not_reach_the_socket_in_it() {
             assert!(!output.status.success() && output.stdout.is_empty(), "uid {}: {arguments:?}", stranger.uid);
             assert!(talk.contains("error:"), "uid {}: {arguments:?}: {talk}", stranger.uid);
         }
+        bounded.end("a stranger at the home");
     }
     assert_eq!(world.daemon.client().status().pid, world.daemon.pid(), "the same daemon runs on");
 }
@@ -271,6 +275,7 @@ fn a_socket_in_a_shared_folder_refuses_strangers_by_their_credentials() {
     let image = Image::small("kept");
     daemon.http().push("team/app", "1.0", &image);
     for stranger in strangers {
+        let bounded = Bounded::begin(&daemon);
         // By its mode at first, and by the peer's credentials where somebody loosened it.
         for (mode, expected) in [(0o600, "not connected: PermissionDenied"), (0o666, "closed after 0 bytes")] {
             fs::set_permissions(&socket, Permissions::from_mode(mode)).expect("a mode");
@@ -291,6 +296,7 @@ fn a_socket_in_a_shared_folder_refuses_strangers_by_their_credentials() {
                 assert!(!text.contains("team/app"), "uid {}, mode {mode:o}: {text}", stranger.uid);
             }
         }
+        bounded.end("a stranger at the socket");
         assert!(daemon.log().contains(&format!("uid {} is neither", stranger.uid)), "{}", daemon.log());
         daemon.assert_up();
     }

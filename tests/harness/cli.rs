@@ -119,12 +119,15 @@ impl Output {
         self
     }
 
-    /// Asserts that this is an error as a person should see one: begins with `error:`, names `noun`, gives a hint or says what
-    /// did not change, shows no Rust type, no gRPC status and no bare number of the operating system.
+    /// Asserts that this is an error as a person should see one: begins with `error:`, names `noun`, gives a hint (the
+    /// gate's refusals end in it), shows no Rust type, no gRPC status and no bare number of the operating system.
     #[track_caller]
     pub fn is_a_clear_error(self, noun: &str) -> Self {
         assert_ne!(self.code, 0, "no error:\n{}", self.stdout);
         let output = self.says(&["error", noun]);
+        // In lines, as JSON, or in the gate's own words.
+        let hints = ["hint: ", "\"hint\":\"", "larder trust "].iter().any(|hint| output.stderr.contains(hint));
+        assert!(hints, "an error for people gives no hint:\n{}", output.stderr);
         for ugly in ["os error", "panicked", "Status {", "code: Internal", "status: ", "unwrap"] {
             assert!(!output.stderr.contains(ugly), "an error for people shows {ugly:?}:\n{}", output.stderr);
         }

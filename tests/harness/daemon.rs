@@ -148,9 +148,7 @@ impl Daemon {
 
     /// Returns a figure from `/proc/<pid>/status` in KiB, as `VmHWM`.
     pub fn memory_kib(&self, figure: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc of larderd");
-        let line = status.lines().find(|line| line.starts_with(figure)).expect(figure);
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
+        memory_kib(self.pid(), figure)
     }
 
     /// Asserts that it runs.
@@ -210,6 +208,12 @@ impl Drop for Daemon {
             eprintln!("---- larderd wrote:\n{}----", read(&self.log));
         }
     }
+}
+
+pub(crate) fn memory_kib(pid: u32, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("/proc of larderd");
+    let line = status.lines().find(|line| line.starts_with(figure)).expect(figure);
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
 }
 
 fn read(log: &Path) -> String {

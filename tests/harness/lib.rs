@@ -5,6 +5,7 @@
 //! ([`block`]). A part that cannot do its work panics and says why: a test has nothing better to do with an error.
 
 pub mod binaries;
+pub mod bounded;
 pub mod cli;
 pub mod daemon;
 pub mod faults;
@@ -19,6 +20,7 @@ pub mod raw;
 pub mod registry;
 pub mod signer;
 pub mod terminal;
+pub mod tls;
 pub mod transcript;
 pub mod trust;
 pub mod watch;
@@ -28,6 +30,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use binaries::binaries;
+pub use bounded::Bounded;
 pub use cli::Output;
 pub use daemon::Daemon;
 pub use grpc::Client;
@@ -39,6 +42,7 @@ pub use raw::Raw;
 pub use registry::FakeRegistry;
 pub use signer::Signer;
 pub use terminal::Terminal;
+pub use tls::TlsServer;
 pub use trust::TrustFolder;
 pub use watch::Watch;
 

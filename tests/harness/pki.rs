@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
 use crate::Home;
 
@@ -45,12 +45,18 @@ impl Pki {
 
     /// Makes a certificate for names (DNS, addresses, URIs) and writes it and its key beside the home.
     pub fn issue(&self, home: &Home, file: &str, names: &[&str]) -> Identity {
+        self.issue_for_years(home, file, names, (1975, 4096))
+    }
+
+    /// Makes one that is valid from the first day of one year to that of another.
+    pub fn issue_for_years(&self, home: &Home, file: &str, names: &[&str], (from, to): (i32, i32)) -> Identity {
         let (uris, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains("://"));
         let mut params =
             CertificateParams::new(others.into_iter().map(str::to_owned).collect::<Vec<_>>()).expect("names");
         for uri in uris {
             params.subject_alt_names.push(SanType::URI(uri.try_into().expect("ASCII")));
         }
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {

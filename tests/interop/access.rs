@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use harness::{Daemon, FakeRegistry, Home, Image};
+use larder_core::Digest;
 
 use crate::tools::{attempt, run};
 
@@ -148,6 +149,23 @@ fn tls(folder: &Home, name: &str, more: &str) -> String {
 
 const LOOPBACK: [&str; 2] = ["-addext", "subjectAltName=IP:127.0.0.1"];
 
+/// Pulls the image into a home that has none of it, so that every byte comes over TLS, and compares the digests.
+fn pulls_into_an_empty_home(reference: &str, prepare: impl FnOnce(&Home), variables: &[(&str, &str)]) {
+    let image = Image::small("carried");
+    let home = Home::new();
+    prepare(&home);
+    let mut launch = home.launch();
+    for (name, value) in variables {
+        launch = launch.env(name, value);
+    }
+    let daemon = launch.start();
+    home.larder(["pull", reference]).exits(0);
+    assert_eq!(daemon.client().query(reference).expect("a verdict").digest, image.digest().to_string());
+    for blob in image.blobs().iter().chain([&image.root().bytes]) {
+        assert_eq!(fs::read(home.blob(&Digest::of(blob))).expect("a blob"), &blob[..]);
+    }
+}
+
 pub(crate) fn certificates_of_a_private_authority() {
     let registry = Guarded::start(|folder| {
         certificate(folder, "ca", None, &[]);
@@ -178,7 +196,13 @@ pub(crate) fn certificates_of_a_private_authority() {
         log_in(&home).exits(0);
         let (_upstream, carried) = with_an_image(&home, &daemon);
         home.larder(["push", &carried, &registry.reference("1.0")]).exits(0);
-        home.larder(["pull", &registry.reference("1.0")]).exits(0);
+        let certificates = |fresh: &Home| {
+            if !by_folder {
+                fresh.configure(&format!("[registry.\"{host}\"]\nca_file = {ca:?}\n"));
+            }
+        };
+        let variables = [("REGISTRY_AUTH_FILE", file.as_str()), ("XDG_CONFIG_HOME", settings.as_str())];
+        pulls_into_an_empty_home(&registry.reference("1.0"), certificates, &variables);
         // It widens this registry and no other: another one of the same authority stays unknown.
         let other = Guarded::start(|folder| {
             for name in ["ca.pem", "ca.key"] {
@@ -224,7 +248,7 @@ pub(crate) fn client_certificates() {
     home.configure(&client);
     let daemon = home.start();
     home.larder(["push", &carried, &registry.reference("1.0")]).exits(0);
-    home.larder(["pull", &registry.reference("1.0")]).exits(0);
+    pulls_into_an_empty_home(&registry.reference("1.0"), |fresh| fresh.configure(&client), &[]);
     drop(daemon);
     // A key that others may read is not used.
     run("chmod", ["644", &at("client.key")]);
@@ -240,8 +264,7 @@ pub(crate) fn client_certificates() {
         fs::copy(at(from), folder.join(to)).expect("a copy");
     }
     let settings = home.beside("settings").display().to_string();
-    let _daemon = home.launch().env("XDG_CONFIG_HOME", &settings).start();
-    home.larder(["pull", &registry.reference("1.0")]).exits(0);
+    pulls_into_an_empty_home(&registry.reference("1.0"), |_| {}, &[("XDG_CONFIG_HOME", &settings)]);
     let image = format!("docker://{}", registry.reference("1.0"));
     run("skopeo", ["inspect", "--cert-dir", &folder.display().to_string(), &image]);
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 /// A part and its name.
 type Part = (&'static str, fn());
 
-const PARTS: [Part; 35] = [
+const PARTS: [Part; 36] = [
     ("logins", access::logins_of_other_tools_and_for_them),
     ("private-ca", access::certificates_of_a_private_authority),
     ("client-certificate", access::client_certificates),
@@ -58,6 +58,7 @@ const PARTS: [Part; 35] = [
     ("grpcurl", grpc::grpcurl_on_the_socket_and_over_tls),
     ("python", grpc::the_example_client_in_python),
     ("order", order::sync_rename_sync_frame_answer),
+    ("syncs", order::small_blobs_share_their_syncs),
     ("full-disk", full_disk::a_small_tmpfs),
     ("memory", memory::two_gibibytes_in_and_out),
 ];

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use harness::{FakeRegistry, Home, Image};
+use harness::{Content, FakeRegistry, Home, Image};
 
 /// A system call that succeeded: where in the trace it began and ended, and its text.
 #[derive(Debug)]
@@ -41,10 +41,10 @@ fn calls(trace: &str) -> Vec<Call> {
     calls
 }
 
-pub(crate) fn sync_rename_sync_frame_answer() {
+/// Pulls an image into an empty home under strace; returns what was called while it was pulled.
+fn pulled_under_strace(image: &Content) -> String {
     let (registry, home) = (FakeRegistry::start(), Home::new());
-    let image = Image::new("traced").layer(harness::image::noise("traced", 9 << 20)).build();
-    registry.put("store/app", "1.0", &image);
+    registry.put("store/app", "1.0", image);
     let file = home.beside("trace");
     let path = file.to_str().expect("UTF-8");
     let traced = "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,write,writev,sendto,sendmsg";
@@ -54,10 +54,32 @@ pub(crate) fn sync_rename_sync_frame_answer() {
     let whole = fs::read_to_string(&file).expect("the trace");
     home.larder(["daemon", "stop"]).exits(0);
     daemon.ended();
-    let trace: String = whole.lines().skip(before).flat_map(|line| [line, "\n"]).collect();
+    whole.lines().skip(before).flat_map(|line| [line, "\n"]).collect()
+}
+
+fn is_sync(call: &Call) -> bool {
+    matches!(call.name.as_str(), "fsync" | "fdatasync" | "syncfs")
+}
+
+/// Small blobs cost one sync of their bytes each, share those of the folder, and have one frame together.
+pub(crate) fn small_blobs_share_their_syncs() {
+    let layers = (0..24_u8).map(|number| vec![number; 4096]);
+    let image = layers.fold(Image::new("small blobs"), Image::layer).build();
+    let trace = pulled_under_strace(&image);
+    let syncs: Vec<Call> = calls(&trace).into_iter().filter(is_sync).collect();
+    let count = |part: &str| syncs.iter().filter(|call| call.text.contains(part)).count();
+    // The blobs, and the manifest that comes after them.
+    let all = image.blobs().len() + 1;
+    let (bytes, folder, frames) = (count("/ingest/"), count("/blobs/sha256>"), count("/journal/"));
+    println!("  {all} small files: {bytes} syncs of bytes, {folder} of the folder, {frames} of the journal");
+    assert!(bytes <= all && folder <= all && frames == 1, "{all} files:\n{trace}");
+}
+
+pub(crate) fn sync_rename_sync_frame_answer() {
+    let image = Image::new("traced").layer(harness::image::noise("traced", 9 << 20)).build();
+    let trace = pulled_under_strace(&image);
     let calls = calls(&trace);
 
-    let is_sync = |call: &&Call| matches!(call.name.as_str(), "fsync" | "fdatasync" | "syncfs");
     let layer = image.top_layer().hex();
     let rename = calls
         .iter()
@@ -65,17 +87,17 @@ pub(crate) fn sync_rename_sync_frame_answer() {
         .unwrap_or_else(|| panic!("no rename of the layer into blobs/:\n{trace}"));
     let data = calls
         .iter()
-        .filter(is_sync)
+        .filter(|call| is_sync(call))
         .find(|call| (call.text.contains("/ingest/") || call.name == "syncfs") && call.ended < rename.began)
         .unwrap_or_else(|| panic!("no data sync before the rename:\n{trace}"));
     let folder = calls
         .iter()
-        .filter(is_sync)
+        .filter(|call| is_sync(call))
         .find(|call| call.began > rename.ended && call.text.contains("/blobs/sha256>"))
         .unwrap_or_else(|| panic!("no sync of the folder after the rename:\n{trace}"));
     let frame = calls
         .iter()
-        .filter(is_sync)
+        .filter(|call| is_sync(call))
         .find(|call| call.began > folder.ended && call.text.contains("/journal/"))
         .unwrap_or_else(|| panic!("no sync of the frame after the folder's:\n{trace}"));
     let last_rename = calls

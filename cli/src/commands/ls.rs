@@ -2,7 +2,7 @@
 
 use clap::Args;
 use larder_proto::v1;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::connect::{Client, connect};
 use crate::error::Error;
@@ -93,14 +93,19 @@ fn row(artifact: &v1::ArtifactSummary, for_a_person: bool) -> Vec<String> {
 
 async fn list_remote(client: &Client, repository: String, output: &Output) -> Result<Exit, Error> {
     let request = v1::ListRemoteTagsRequest { repository: repository.clone() };
-    let tags = client.artifacts().list_remote_tags(request).await?.into_inner().tags;
+    let v1::ListRemoteTagsResponse { tags, cut } = client.artifacts().list_remote_tags(request).await?.into_inner();
     if output.is_json() {
-        let tags: Vec<Value> = tags.into_iter().map(Value::from).collect();
-        output.document(&json!({"repository": repository, "tags": tags}))?;
-    } else if tags.is_empty() {
-        output.say(&format!("{repository} has no tags"));
-    } else {
+        output.document(&json!({"repository": repository, "tags": tags, "cut": cut}))?;
+        return Ok(Exit::Done);
+    }
+    if !tags.is_empty() {
         output.data(&tags.join("\n"))?;
+    } else if !cut {
+        output.say(&format!("{repository} has no tags"));
+    }
+    if cut {
+        let count = text::number(tags.len() as u64);
+        output.warn(&format!("these are the first {count} tags; {repository} has more"));
     }
     Ok(Exit::Done)
 }

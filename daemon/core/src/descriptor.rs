@@ -48,6 +48,23 @@ impl Descriptor {
             data: None,
         }
     }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(crate) fn footprint(&self) -> usize {
+        let platform = self.platform.as_ref().map_or(0, |platform| {
+            platform.os.len() + platform.architecture.len() + platform.variant.as_ref().map_or(0, String::len)
+        });
+        let texts = [&self.artifact_type, &self.data].into_iter().flatten().map(String::len).sum::<usize>();
+        size_of::<Self>() + self.media_type.len() + platform + texts + map_footprint(&self.annotations)
+    }
+}
+
+/// Returns about how many bytes of memory the entries of a map take: a `BTreeMap` keeps 11 to a node, half of them free at
+/// worst, and the least that an allocator gives is 32 bytes.
+pub(crate) fn map_footprint(map: &BTreeMap<String, String>) -> usize {
+    const NODE: usize = 11 * size_of::<(String, String)>();
+    let texts = map.iter().map(|(key, value)| key.len().max(32) + value.len().max(32)).sum::<usize>();
+    map.len().div_ceil(5) * NODE + texts
 }
 
 /// Reads a map, with Go's `null` for an empty one.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::descriptor::{Descriptor, null_is_empty};
+use crate::descriptor::{Descriptor, map_footprint, null_is_empty};
 use crate::digest::{Algorithm, Digest};
 
 /// The most bytes that a manifest may have: registries accept at least 4 MiB
@@ -216,6 +216,14 @@ impl Manifest {
     /// Returns the bytes.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// Returns about how many bytes of memory it takes: its own bytes, and what was read from them, which may be many
+    /// times as long (a short descriptor, a map of one entry).
+    pub fn footprint(&self) -> usize {
+        let own = self.artifact_type.as_ref().map_or(0, String::len) + map_footprint(&self.annotations);
+        let listed = self.successors().chain(self.subject.as_ref()).map(Descriptor::footprint);
+        listed.fold(self.raw.len().saturating_add(own), usize::saturating_add)
     }
 
     /// Returns the digest of the bytes.

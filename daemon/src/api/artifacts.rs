@@ -153,8 +153,8 @@ impl Artifacts for Service {
         request: Request<v1::ListRemoteTagsRequest>,
     ) -> Result<Response<v1::ListRemoteTagsResponse>, Status> {
         let repository: Repository = request.into_inner().repository.parse().map_err(ApiError::from)?;
-        let tags = artifacts::remote_tags(&self.ctx, &repository).await.map_err(ApiError::from)?;
-        Ok(Response::new(v1::ListRemoteTagsResponse { tags: convert::names(&tags) }))
+        let listed = artifacts::remote_tags(&self.ctx, &repository).await.map_err(ApiError::from)?;
+        Ok(Response::new(v1::ListRemoteTagsResponse { tags: convert::names(&listed.tags), cut: listed.cut }))
     }
 }
 

@@ -7,12 +7,12 @@ use larder_core::artifact::{AttachedKind, DigestTag};
 use larder_core::glob::{Glob, GlobError};
 use larder_core::manifest::{Content, MAX_DEPTH, Manifest};
 use larder_core::verdict::Verdict;
-use larder_core::{Descriptor, Digest, Reference, Repository, Tag};
+use larder_core::{Descriptor, Digest, Reference, Repository};
 
 use super::Ctx;
 use super::pull::PullError;
 use super::query::{Answer, Held, QueryError, Question, answer, find};
-use crate::remote::{Access, Look};
+use crate::remote::{Access, Look, Tags};
 use crate::store::StoreError;
 use crate::store::record::{ListKey, ManifestAdded, TagRow};
 
@@ -258,12 +258,12 @@ pub fn filter(text: &str) -> Result<Option<Glob>, GlobError> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// Lists the tags that a registry offers; not those that hold what is attached to a digest.
+/// Lists the tags that a registry offers, the first of very many; not those that hold what is attached to a digest.
 ///
 /// # Errors
 /// Fails as the registry does.
-pub async fn remote_tags(ctx: &Ctx, repository: &Repository) -> Result<Vec<Tag>, RemoteError> {
-    let mut tags = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_REMOTE_TAGS).await?;
-    tags.retain(|tag| !DigestTag::is_reserved(tag));
-    Ok(tags)
+pub async fn remote_tags(ctx: &Ctx, repository: &Repository) -> Result<Tags, RemoteError> {
+    let mut listed = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_REMOTE_TAGS).await?;
+    listed.tags.retain(|tag| !DigestTag::is_reserved(tag));
+    Ok(listed)
 }

@@ -12,7 +12,7 @@ use super::Ctx;
 use super::added::describe;
 use super::offered;
 use super::query::{Answer, Held, answer};
-use crate::remote::{Access, Look, RemoteError};
+use crate::remote::{Access, Look, RemoteError, Tags};
 use crate::store::StoreError;
 use crate::store::record::{Actor, AttachedTo, ManifestAdded, Operation, OperationKind, SubjectRole, TagMoved};
 use crate::transfer::{Node, Plan, RemoteSource, Sink, StoreSink, TransferError, copy_blobs, plan};
@@ -208,8 +208,7 @@ impl Looks {
 /// # Errors
 /// Fails where there are more than `limit`: a part of them is not all.
 pub async fn all_tags(ctx: &Ctx, repository: &Repository, limit: usize) -> Result<Vec<Tag>, PullError> {
-    let mut tags = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_LISTED).await?;
-    let cut = tags.len() >= MAX_LISTED;
+    let Tags { mut tags, cut } = ctx.remotes.repository(repository, Access::Pull)?.tags(MAX_LISTED).await?;
     tags.retain(|tag| !DigestTag::is_reserved(tag));
     if cut || tags.len() > limit {
         return Err(PullError::TooManyTags { repository: repository.clone(), limit });

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use larder_core::artifact::{AttachedKind, DigestTag, TagSuffix};
 use larder_core::manifest::{Manifest, ManifestError};
 use larder_core::signature::simple_signing::{SignatureImage, merge};
@@ -329,6 +331,9 @@ async fn push_config(remote: &RemoteRepository, config: &bytes::Bytes) -> Result
     if remote.has_blob(&descriptor.digest).await? {
         return Ok(());
     }
-    let bytes = config.clone();
-    remote.push_blob(&descriptor, Box::pin(futures_util::stream::once(async move { Ok(bytes) }))).await
+    let read = || {
+        let bytes = config.clone();
+        async move { Ok(stream::once(async move { Ok(bytes) }).boxed()) }.boxed()
+    };
+    remote.push_blob(&descriptor, &read).await
 }

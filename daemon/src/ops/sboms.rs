@@ -145,7 +145,8 @@ impl SbomError {
             Self::Odd { what, .. } => Some(format!("`larder attach sbom --sbom FILE {what}` puts one in its place")),
             Self::Other { what, .. } => Some(format!("`larder sbom ls {what}` lists those that are here")),
             Self::Unreadable { .. } => Some("`larder download attestation` prints it as it is".to_owned()),
-            Self::Gone(_) | Self::Read(_) => None,
+            Self::Gone(_) => Some("pull the artifact again".to_owned()),
+            Self::Read(_) => Some("look at the disk that holds the home, and at its log".to_owned()),
             Self::Store(error) => error.hint(),
         }
     }

@@ -5,7 +5,7 @@
 //! cloud's metadata service, a database on loopback, a router's page. So a registry's word leads outward only.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// How near an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +42,16 @@ impl Reach {
         }
     }
 
-    /// Returns how far inward a registry at `addresses` may lead: where it is itself, and no nearer.
+    /// Returns how far inward an answer from `peer` may lead: where that is itself, and no nearer.
     ///
-    /// The farthest address decides: one that answers to a public and a private address (which is what a rebinding
-    /// name server does) counts as public, and so does one without an address.
-    pub(super) fn of_registry(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        let mut reach = None;
-        for address in addresses {
-            reach = match (nearness(address), reach) {
-                (Nearness::Loopback, None | Some(Self::Anywhere)) => Some(Self::Anywhere),
-                (Nearness::Loopback | Nearness::Private, None | Some(Self::Anywhere | Self::Private)) => {
-                    Some(Self::Private)
-                }
-                _ => Some(Self::Public),
-            };
+    /// It is the address that the answer came from: what its name is said to be at now may be another one, which is how a
+    /// rebinding name server would bring a far registry near.
+    pub(super) fn led_by(peer: Option<SocketAddr>) -> Self {
+        match peer.map(|peer| nearness(peer.ip())) {
+            Some(Nearness::Loopback) => Self::Anywhere,
+            Some(Nearness::Private) => Self::Private,
+            Some(Nearness::Public | Nearness::Never) | None => Self::Public,
         }
-        reach.unwrap_or(Self::Public)
     }
 }
 
@@ -198,22 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_leads_no_nearer_than_it_is() {
-        for (addresses, expected) in [
-            (&[][..], Reach::Public),
-            (&["8.8.8.8"], Reach::Public),
-            (&["10.0.0.1"], Reach::Private),
-            (&["127.0.0.1", "::1"], Reach::Anywhere),
-            (&["127.0.0.1", "10.0.0.1"], Reach::Private),
-            (&["10.0.0.1", "127.0.0.1"], Reach::Private),
-            (&["10.0.0.1", "8.8.8.8"], Reach::Public),
-            (&["8.8.8.8", "127.0.0.1"], Reach::Public),
-            (&["127.0.0.1", "8.8.8.8", "127.0.0.1"], Reach::Public),
-            (&["169.254.1.1"], Reach::Public),
+    fn an_answer_leads_no_nearer_than_it_came_from() {
+        for (peer, expected) in [
+            ("8.8.8.8:443", Reach::Public),
+            ("10.0.0.1:443", Reach::Private),
+            ("127.0.0.1:5000", Reach::Anywhere),
+            ("[::1]:5000", Reach::Anywhere),
+            ("[::ffff:10.0.0.1]:443", Reach::Private),
+            ("[2606:4700::1111]:443", Reach::Public),
+            ("169.254.1.1:80", Reach::Public),
         ] {
-            let parsed = addresses.iter().map(|address| address.parse::<IpAddr>().expect(address));
-            assert_eq!(Reach::of_registry(parsed), expected, "{addresses:?}");
+            assert_eq!(Reach::led_by(Some(peer.parse().expect(peer))), expected, "{peer}");
         }
+        assert_eq!(Reach::led_by(None), Reach::Public);
     }
 
     #[test]

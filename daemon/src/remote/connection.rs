@@ -15,7 +15,7 @@ use super::credentials::{Credentials, Login, Proof};
 use super::error::{At, RemoteError, clean};
 use super::redirect::{MAX_REDIRECTS, Misled, PlainHosts, same_origin, target};
 use super::retry;
-use super::transport::{Clients, Whose, failure, look_up, read_all};
+use super::transport::{Clients, Whose, failure, read_all};
 
 /// The most bytes that a token service's answer may have.
 const MAX_TOKEN_BODY: u64 = 64 << 10;
@@ -119,7 +119,10 @@ impl Connection {
             return Ok(response);
         }
         let Some(challenge) = challenge(response.headers()) else { return Ok(response) };
-        let Some(authorization) = self.answer_to(call, &challenge, known).await? else { return Ok(response) };
+        let Some(authorization) = self.answer_to(call, &response, &challenge, known).await? else {
+            return Ok(response);
+        };
+        drop(response);
         let (response, own) = self.follow(call, Some(authorization)).await?;
         if response.status() == StatusCode::UNAUTHORIZED && own {
             self.accepted.forget(&call.scope);
@@ -127,10 +130,11 @@ impl Connection {
         Ok(response)
     }
 
-    /// Returns the header that answers a challenge; `None` where there is none but the one that was refused.
-    async fn answer_to(
+    /// Returns the header that answers a response's challenge; `None` where there is none but the one that was refused.
+    pub(super) async fn answer_to(
         &self,
         call: &Call,
+        response: &Response,
         challenge: &Challenge,
         refused: Option<HeaderValue>,
     ) -> Result<Option<HeaderValue>, RemoteError> {
@@ -147,7 +151,7 @@ impl Connection {
             (Challenge::Basic, login) => login.as_ref().and_then(Login::basic),
             (Challenge::Bearer { realm, service, scope }, login) => {
                 let scopes = call.scope.with_challenge(scope.as_deref());
-                return self.token(call, login.as_ref(), realm, service.as_deref(), &scopes).await.map(Some);
+                return self.token(call, response, login.as_ref(), realm, service.as_deref(), &scopes).await.map(Some);
             }
         };
         let Some(value) = own.filter(|value| Some(value) != refused.as_ref()) else { return Ok(None) };
@@ -155,10 +159,11 @@ impl Connection {
         Ok(Some(value))
     }
 
-    /// Asks the token service at `realm` for a token, and keeps it.
+    /// Asks the token service at `realm`, which a response names, for a token, and keeps it.
     async fn token(
         &self,
         call: &Call,
+        named_by: &Response,
         login: Option<&Login>,
         realm: &str,
         service: Option<&str>,
@@ -181,7 +186,7 @@ impl Connection {
                 None
             }
         };
-        let reach = self.reach(&url).await;
+        let reach = self.reach(&url, named_by);
         let mut attempt = 0;
         let response = loop {
             let mut request = Request::new(Method::GET, url.clone());
@@ -228,7 +233,8 @@ impl Connection {
         call: &Call,
         mut authorization: Option<HeaderValue>,
     ) -> Result<(Response, bool), RemoteError> {
-        let mut url = call.url.clone();
+        // What is called is the registry itself.
+        let (mut url, mut reach) = (call.url.clone(), Reach::Anywhere);
         for hop in 0..=MAX_REDIRECTS {
             let mut request = Request::new(call.method.clone(), url.clone());
             *request.headers_mut() = call.headers.clone();
@@ -239,7 +245,6 @@ impl Connection {
             if let Some(authorization) = authorization.take().filter(|_| own) {
                 request.headers_mut().insert(AUTHORIZATION, authorization);
             }
-            let reach = self.reach(&url).await;
             let response = self.exchange(&call.at, reach, request, &AtomicU64::new(0)).await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !is_redirect {
@@ -249,32 +254,29 @@ impl Connection {
                 let why = "only reads are redirected".into();
                 return Err(RemoteError::Redirect { at: call.at.clone(), why });
             }
-            url = self.leads_to(&call.at, &url, &response)?;
+            (url, reach) = self.leads_to(&call.at, &url, &response)?;
         }
         Err(RemoteError::Redirect { at: call.at.clone(), why: format!("more than {MAX_REDIRECTS} in a row") })
     }
 
-    /// Returns where the `Location` of an answer from `from` leads.
-    pub(super) fn leads_to(&self, at: &At, from: &Url, response: &Response) -> Result<Url, RemoteError> {
+    /// Returns where the `Location` of an answer from `from` leads, and how far inward that may be.
+    pub(super) fn leads_to(&self, at: &At, from: &Url, response: &Response) -> Result<(Url, Reach), RemoteError> {
         let refuse = |why: String| RemoteError::Redirect { at: at.clone(), why };
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = location.ok_or_else(|| refuse("it does not say where to".into()))?;
-        target(from, location, &*self.plain).map_err(|misled| match misled {
+        let url = target(from, location, &*self.plain).map_err(|misled| match misled {
             Misled::PlainHttp(host) => RemoteError::PlainHttp { at: at.clone(), host },
             Misled::Downgrade(host) => refuse(format!("it leads from https to plain HTTP at {host}")),
             Misled::Unusable(why) => refuse(clean(&why)),
-        })
+        })?;
+        let reach = self.reach(&url, response);
+        Ok((url, reach))
     }
 
-    /// Returns how far inward a request to `url` may reach: anywhere at the registry itself, elsewhere no nearer than
-    /// the registry is.
-    pub(super) async fn reach(&self, url: &Url) -> Reach {
-        if same_origin(url, &self.origin) {
-            return Reach::Anywhere;
-        }
-        // A name that cannot be looked up now leads to public places only.
-        let addresses = look_up(self.origin.host_str().unwrap_or_default()).await.unwrap_or_default();
-        Reach::of_registry(addresses)
+    /// Returns how far inward a request to `url` may reach that an answer leads to: anywhere at the registry itself,
+    /// elsewhere no nearer than where the answer came from.
+    fn reach(&self, url: &Url, led_by: &Response) -> Reach {
+        if same_origin(url, &self.origin) { Reach::Anywhere } else { Reach::led_by(led_by.remote_addr()) }
     }
 }
 

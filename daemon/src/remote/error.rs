@@ -322,7 +322,7 @@ impl RemoteError {
         }
     }
 
-    /// Returns what to do about it, where there is something.
+    /// Returns what to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::LocalRepository(_) => "name a repository with its registry, as in registry.example.org/store/app".into(),
@@ -369,15 +369,31 @@ impl RemoteError {
                 "the registry, or something on the way, changed the manifest; nothing of it was kept".into()
             }
             Self::Truncated { .. } => "try again".into(),
-            Self::NotFound { .. }
-            | Self::Unexpected { .. }
-            | Self::Redirect { .. }
-            | Self::Token { .. }
-            | Self::TooLarge { .. }
-            | Self::Manifest { .. }
-            | Self::Malformed { .. }
-            | Self::Source { .. }
-            | Self::Setup(_) => return None,
+            Self::NotFound { at, .. } => {
+                format!("check the name, and whether {} still has it; what is held already stays usable", at.registry)
+            }
+            Self::Unexpected { at, .. } => {
+                format!("check that {} is a registry; if it is, its owner has to say why it refuses this", at.registry)
+            }
+            Self::Redirect { at, .. } => {
+                format!("the owner of {} has to correct where it leads; nothing was fetched from there", at.registry)
+            }
+            Self::Token { at, realm, .. } => format!(
+                "the token service is at fault: try again later, or tell the owner of {}, which names {realm}",
+                at.registry
+            ),
+            Self::TooLarge { .. } => {
+                "no registry needs as much, and nothing of it was kept; ask its owner what is wrong there".into()
+            }
+            Self::Manifest { .. } => "nothing of it was kept; its publisher has to mend it".into(),
+            Self::Malformed { at, .. } => format!(
+                "check that {} is a registry, and that no proxy or sign-in page answers in its place",
+                at.registry
+            ),
+            Self::Source { .. } => {
+                "look at the disk that holds the home; at the registry nothing names what was uploaded".into()
+            }
+            Self::Setup(_) => "check the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, and start larderd again".into(),
         })
     }
 }

@@ -9,13 +9,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex as Brief, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder_core::{Descriptor, Digest, Tag};
+use larder_core::{Digest, Tag};
 use tokio::sync::Mutex;
 
 use super::RemoteRepository;
 use super::error::RemoteError;
 use super::manifests::Resolved;
-use super::referrers::{ByApi, Referrers, count, fallback_tag};
+use super::referrers::{ByApi, Listed, MAX_FOLLOWED, Referrers, count, fallback_tag};
 
 /// How long an answer stands for subjects other than the one that it was given to. An operation may take hours.
 const FRESH: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub struct Look {
     /// Held while the first subject is asked about, so that those which start with it need not ask.
     api: Mutex<Option<(Instant, Api)>>,
     /// Held while the list is fetched, which happens once.
-    listed: Mutex<Option<(Instant, Listed)>>,
+    listed: Mutex<Option<(Instant, Tags)>>,
     /// Tags that were found by their name since the last glance at the list. Held for a moment only.
     found: Brief<Vec<Tag>>,
 }
@@ -47,7 +47,7 @@ enum Api {
 
 /// The tags of a repository.
 #[derive(Clone)]
-enum Listed {
+enum Tags {
     All(Arc<HashSet<Tag>>),
     /// The list cannot be had, costs more than it saves, or is not to be relied on: tags are asked for by name.
     ByName,
@@ -92,18 +92,24 @@ impl Look {
         let mut found = Referrers { api: by_api.is_some(), ..Referrers::default() };
         found.looked_at.push(match &by_api {
             None => "referrers API: not offered".into(),
-            Some(list) => format!("referrers API: {}", count(list.len())),
+            Some(list) => format!("referrers API: {}", count(list.count)),
         });
         let name = subject.algorithm().name();
-        found.looked_at.push(format!("{name}-{}…: {}", subject.short(), count(by_tag.len())));
+        found.looked_at.push(format!("{name}-{}…: {}", subject.short(), count(by_tag.count)));
+        let by_api = by_api.unwrap_or_default();
+        let cut = (by_api.count - by_api.first.len()) + (by_tag.count - by_tag.first.len());
         let mut seen = HashSet::new();
-        let merged = by_api.unwrap_or_default().into_iter().chain(by_tag);
-        found.descriptors = merged.filter(|descriptor| seen.insert(descriptor.digest)).collect();
+        found.found = by_api.first.into_iter().chain(by_tag.first).filter(|one| seen.insert(one.digest)).collect();
+        let beyond = cut + found.found.len().saturating_sub(MAX_FOLLOWED);
+        found.found.truncate(MAX_FOLLOWED);
+        if beyond > 0 {
+            found.looked_at.push(format!("{beyond} referrers beyond the first {MAX_FOLLOWED} are left"));
+        }
         Ok(found)
     }
 
     /// Asks the API; `None` where the registry does not have it.
-    async fn by_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
+    async fn by_api(&self, subject: &Digest) -> Result<Option<Listed>, RemoteError> {
         let mut known = self.api.lock().await;
         match *known {
             Some((at, Api::Absent)) if at.elapsed() < FRESH => return Ok(None),
@@ -118,10 +124,10 @@ impl Look {
         self.repository.referrers_by_api(subject).await.map(ByApi::list)
     }
 
-    async fn by_fallback_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, RemoteError> {
+    async fn by_fallback_tag(&self, subject: &Digest) -> Result<Listed, RemoteError> {
         match fallback_tag(subject) {
             Some(tag) if self.may_be_there(&tag).await => self.repository.referrers_by_tag(subject, &tag).await,
-            _ => Ok(Vec::new()),
+            _ => Ok(Listed::default()),
         }
     }
 
@@ -138,27 +144,27 @@ impl Look {
                 tags
             }
         };
-        let Listed::All(tags) = tags else { return true };
+        let Tags::All(tags) = tags else { return true };
         // A list that lacks what was just found by its name is not whole, whatever it says.
         let found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         if found.iter().any(|found| !tags.contains(found)) {
             tracing::debug!("{}: the list of tags is not whole", self.repository);
-            *listed = Some((Instant::now(), Listed::ByName));
+            *listed = Some((Instant::now(), Tags::ByName));
             return true;
         }
         tags.contains(tag)
     }
 
     /// Lists the tags, unless that costs more requests than it saves.
-    async fn list(&self) -> Listed {
+    async fn list(&self) -> Tags {
         // A page for each reference costs less than the four tags that each of its subjects would be asked for.
         let pages = self.references.clamp(1, MAX_PAGES);
         match self.repository.all_tags(pages, MAX_TAGS).await {
-            Ok(Some(tags)) => Listed::All(Arc::new(tags)),
-            Ok(None) => Listed::ByName,
+            Ok(Some(tags)) => Tags::All(Arc::new(tags)),
+            Ok(None) => Tags::ByName,
             Err(error) => {
                 tracing::debug!(%error, "no list of tags");
-                Listed::ByName
+                Tags::ByName
             }
         }
     }

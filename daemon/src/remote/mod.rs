@@ -57,8 +57,10 @@ pub use error::{Answer, At, RemoteError};
 pub use login::Asked;
 pub use look::Look;
 pub use manifests::Resolved;
-pub use referrers::Referrers;
+pub use referrers::{Referrer, Referrers};
+pub use tags::Tags;
 pub use tls::TlsFault;
+pub use upload::Upload;
 
 /// The host that serves Docker Hub's repositories.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";

@@ -1,23 +1,30 @@
 //! Lists that come in pages (distribution-spec, "Content Discovery").
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::LINK;
 use http::{Method, StatusCode};
+use larder_core::Digest;
 use reqwest::{Response, Url};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::connection::Call;
 use super::error::{At, RemoteError, clean};
 use super::redirect::{next_link, same_origin, target};
-use super::transport::read_all;
+use super::transport::{in_words, read_all};
 use super::{RemoteRepository, set_accept};
 
 /// The most bytes that one page may have, as a manifest.
 const MAX_PAGE_BODY: u64 = 4 << 20;
 /// The most pages that a list may have.
 const MAX_PAGES: usize = 10_000;
+/// The most bytes that a list may have, over all its pages: a hundred thousand referrers, or a million tags.
+const MAX_LIST_BYTES: u64 = 32 << 20;
+/// How many times as long as a registry may keep silent all pages of a list may take.
+const LIST_PATIENCE: u32 = 10;
 
 /// A list, page after page.
 pub(super) struct Pages<'a> {
@@ -25,7 +32,12 @@ pub(super) struct Pages<'a> {
     call: Call,
     kind: &'static str,
     next: Option<Url>,
-    seen: HashSet<Url>,
+    /// Of the pages' URLs, which a registry chooses and may make long.
+    seen: HashSet<Digest>,
+    /// What came so far.
+    received: u64,
+    /// The time spent waiting for the registry.
+    waited: Duration,
 }
 
 impl<'a> Pages<'a> {
@@ -39,13 +51,22 @@ impl<'a> Pages<'a> {
     ) -> Result<Self, RemoteError> {
         let mut call = repository.call(Method::GET, at, tail)?;
         set_accept(&mut call.headers, &[accept]);
-        Ok(Self { repository, next: Some(call.url.clone()), call, kind, seen: HashSet::new() })
+        Ok(Self {
+            repository,
+            next: Some(call.url.clone()),
+            call,
+            kind,
+            seen: HashSet::new(),
+            received: 0,
+            waited: Duration::ZERO,
+        })
     }
 
     /// Fetches the next page; `None` after the last.
     ///
     /// # Errors
-    /// Fails on every answer but 200, and where the pages go in a circle, to another host, or have no end.
+    /// Fails on every answer but 200, and where the pages go in a circle, to another host, have no end, are too long or
+    /// take too long in all.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
         match self.send().await? {
             Some((_permit, response)) => self.read(response).await.map(Some),
@@ -62,7 +83,7 @@ impl<'a> Pages<'a> {
     pub(super) async fn send(&mut self) -> Result<Option<(OwnedSemaphorePermit, Response)>, RemoteError> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let at = &self.call.at;
-        if !self.seen.insert(url.clone()) {
+        if !self.seen.insert(Digest::of(url.as_str().as_bytes())) {
             return Err(RemoteError::Malformed { at: at.clone(), why: "its pages go in a circle".into() });
         }
         if self.seen.len() > MAX_PAGES {
@@ -71,8 +92,11 @@ impl<'a> Pages<'a> {
         self.call.url = url;
         let connection = &self.repository.connection;
         let permit = connection.admit(at, &self.call.method).await?;
-        let response = connection.call(&self.call).await?;
-        Ok(Some((permit, response)))
+        let left = self.time_left();
+        let begun = Instant::now();
+        let response = timeout(left, connection.call(&self.call)).await;
+        self.waited += begun.elapsed();
+        Ok(Some((permit, response.map_err(|_| self.too_slow())??)))
     }
 
     /// Reads a page, and where the one behind it is.
@@ -92,6 +116,25 @@ impl<'a> Pages<'a> {
             }
             self.next = Some(next);
         }
-        read_all(at, response, MAX_PAGE_BODY).await
+        let left = self.time_left();
+        let begun = Instant::now();
+        let page = timeout(left, read_all(at, response, MAX_PAGE_BODY)).await;
+        self.waited += begun.elapsed();
+        let page = page.map_err(|_| self.too_slow())??;
+        self.received = self.received.saturating_add(page.len() as u64);
+        if self.received > MAX_LIST_BYTES {
+            let limit = format!("{} over all its pages", in_words(MAX_LIST_BYTES));
+            return Err(RemoteError::TooLarge { at: self.call.at.clone(), limit });
+        }
+        Ok(page)
+    }
+
+    /// Says how much longer the registry may take.
+    fn time_left(&self) -> Duration {
+        (self.repository.connection.clients.patience() * LIST_PATIENCE).saturating_sub(self.waited)
+    }
+
+    fn too_slow(&self) -> RemoteError {
+        RemoteError::TooSlow { at: self.call.at.clone(), received: self.received, waited: self.waited }
     }
 }

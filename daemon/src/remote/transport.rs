@@ -112,6 +112,11 @@ impl Clients {
         })
     }
 
+    /// Returns how long a registry may keep silent.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.0
+    }
+
     /// Returns the client for a request.
     async fn client(&self, reach: Reach, whose: Whose<'_>, url: &Url) -> Result<Client, RemoteError> {
         let plain = match reach {
@@ -321,12 +326,17 @@ fn permitted(reach: Reach, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpA
     }
 }
 
-/// Looks up a host's addresses. `localhost` is this machine whatever a name server says (RFC 6761, section 6.3).
-pub(super) async fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
+/// Looks up a host's addresses. `localhost` is this machine whatever a name server says, and what ends in `invalid` is nowhere
+/// and is not asked about (RFC 6761, sections 6.3 and 6.4).
+async fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
     if let Some(address) = literal(host) {
         return Ok(vec![address]);
     }
-    if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if name == "invalid" || name.ends_with(".invalid") {
+        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such name"));
+    }
+    if name == "localhost" {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
     Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())

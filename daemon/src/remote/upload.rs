@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -14,47 +16,44 @@ use larder_core::{Descriptor, Digest, Tag};
 use oci_distribution::manifest::{ImageIndexEntry, OciImageIndex};
 use reqwest::{Body, Request, Response, Url};
 
+use super::address::Reach;
 use super::error::{At, RemoteError};
 use super::redirect::same_origin;
 use super::referrers::fallback_tag;
-use super::{RemoteRepository, confirm_digest};
+use super::{RemoteRepository, confirm_digest, retry};
 
 /// How a registry with the referrers API says that it has listed a pushed manifest under its subject.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 /// How often a fallback index is written again that somebody else has overwritten meanwhile.
 const MAX_FALLBACK_WRITES: usize = 3;
 
+/// A blob's bytes on their way out.
+pub type Upload = BoxStream<'static, std::io::Result<Bytes>>;
+
 impl RemoteRepository {
-    /// Uploads a blob in one piece. Whether it is there already is the caller's to ask.
+    /// Uploads a blob in one piece; where that fails in a way that may pass, once more from its first byte, as an upload of
+    /// its own. Whether it is there already is the caller's to ask. `read` is called for each try.
     ///
     /// # Errors
-    /// Fails where the registry refuses it, and where `bytes` are not as many as the descriptor says.
-    pub async fn push_blob(
+    /// Fails where the registry refuses it, and where there are not as many bytes as the descriptor says.
+    pub async fn push_blob<'a>(
         &self,
         descriptor: &Descriptor,
-        bytes: BoxStream<'static, std::io::Result<Bytes>>,
+        read: &'a (dyn Fn() -> BoxFuture<'a, std::io::Result<Upload>> + Send + Sync),
     ) -> Result<(), RemoteError> {
         let at = self.at(&format!("@{} (upload)", descriptor.digest));
         let _permit = self.connection.admit(&at, &Method::PUT).await?;
-        let url = self.start_upload(&at, &descriptor.digest).await?;
-        let source = Source::default();
-        let mut request = Request::new(Method::PUT, url);
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
-        // Storage elsewhere has its credentials in the location.
-        if same_origin(request.url(), &self.connection.origin)
-            && let Some(authorization) = self.connection.accepted.find(&self.scope)
-        {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
-        }
-        *request.body_mut() = Some(source.body(bytes, descriptor.size));
-        let reach = self.connection.reach(request.url()).await;
-        let result = self.connection.exchange(&at, reach, request, &source.sent).await;
-        if let Some(error) = source.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(RemoteError::Source { at, source: error });
-        }
-        let response = result?;
+        let mut attempt = 0;
+        let response = loop {
+            // This tries again by itself.
+            let (url, reach) = self.start_upload(&at, &descriptor.digest).await?;
+            let bytes = read().await.map_err(|source| RemoteError::Source { at: at.clone(), source })?;
+            let outcome = self.put_blob(&at, url, reach, descriptor.size, bytes).await;
+            let Some(wait) = self.wait_after_upload(&outcome, attempt) else { break outcome? };
+            drop(outcome);
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        };
         match response.status() {
             StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => {
                 confirm_digest(&at, response.headers(), descriptor.digest)
@@ -63,17 +62,65 @@ impl RemoteRepository {
         }
     }
 
-    /// Begins an upload, and returns where its bytes are to be put.
-    async fn start_upload(&self, at: &At, digest: &Digest) -> Result<Url, RemoteError> {
+    /// Puts the bytes of a blob where the registry said.
+    async fn put_blob(
+        &self,
+        at: &At,
+        url: Url,
+        reach: Reach,
+        size: u64,
+        bytes: Upload,
+    ) -> Result<Response, RemoteError> {
+        let source = Source::default();
+        let mut request = Request::new(Method::PUT, url);
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        // Storage elsewhere has its credentials in the location.
+        if same_origin(request.url(), &self.connection.origin)
+            && let Some(authorization) = self.connection.accepted.find(&self.scope)
+        {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        *request.body_mut() = Some(source.body(bytes, size));
+        let result = self.connection.exchange(at, reach, request, &source.sent).await;
+        match source.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(RemoteError::Source { at: at.clone(), source: error }),
+            None => result,
+        }
+    }
+
+    /// Returns how long to wait before a blob is put again, or `None` where the outcome is the last.
+    fn wait_after_upload(&self, outcome: &Result<Response, RemoteError>, attempt: u32) -> Option<Duration> {
+        match outcome {
+            // It was given several times as long as a registry may keep silent.
+            Err(RemoteError::Stalled { .. }) => None,
+            // The token ended while the bytes were on their way: the next upload begins by asking for another one.
+            Ok(response)
+                if attempt == 0
+                    && response.status() == StatusCode::UNAUTHORIZED
+                    && same_origin(response.url(), &self.connection.origin) =>
+            {
+                self.connection.accepted.forget(&self.scope);
+                Some(Duration::ZERO)
+            }
+            // The upload that was begun is forgotten: one of several servers began it, or it was started anew.
+            Ok(response) if response.status() == StatusCode::NOT_FOUND => retry::wait(attempt, None),
+            outcome => retry::wait_after(outcome, attempt),
+        }
+    }
+
+    /// Begins an upload, and returns where its bytes are to be put, and how far inward that may be.
+    async fn start_upload(&self, at: &At, digest: &Digest) -> Result<(Url, Reach), RemoteError> {
         let mut call = self.call(Method::POST, at.clone(), "blobs/uploads/")?;
         call.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         let response = self.connection.call(&call).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(self.failure(at, response, "repository").await);
         }
-        let mut url = self.connection.leads_to(at, &call.url, &response)?;
+        let (mut url, reach) = self.connection.leads_to(at, &call.url, &response)?;
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        Ok(url)
+        Ok((url, reach))
     }
 
     /// Uploads a manifest, by tag or (without one) by digest; where it has a subject and the registry does not say
@@ -189,7 +236,7 @@ struct Source {
 
 impl Source {
     /// Returns a body of exactly `size` bytes; more or fewer are an error.
-    fn body(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>, size: u64) -> Body {
+    fn body(&self, bytes: Upload, size: u64) -> Body {
         let (sent, failed) = (Arc::clone(&self.sent), Arc::clone(&self.failed));
         let fail = move |error: std::io::Error| {
             let broken = std::io::Error::from(error.kind());

@@ -233,7 +233,11 @@ impl StoreError {
             ),
             Self::Incomplete { .. } => Some("send what is missing first".into()),
             Self::Stopping => Some("try again; the next command starts the daemon".into()),
-            Self::LengthMismatch { .. } | Self::TooLong { .. } | Self::Manifest { .. } | Self::Invalid(_) => None,
+            Self::LengthMismatch { .. } | Self::TooLong { .. } => {
+                Some("nothing of it was kept; whoever sent it has to send what the descriptor says".into())
+            }
+            Self::Manifest { .. } => Some("nothing of it was kept; its publisher has to mend it".into()),
+            Self::Invalid(_) => Some("nothing was changed; whoever asked has to ask for something else".into()),
         }
     }
 }

@@ -97,15 +97,37 @@ async fn copy_from(
     progress: &Arc<Progress>,
 ) -> Result<(), TransferError> {
     progress.done.fetch_add(from, Ordering::Relaxed);
-    let bytes = counted(source.blob(blob, from).await?, Arc::clone(progress));
-    sink.put_blob(blob, from, bytes).await
+    sink.put_blob(blob, &Reading { source, blob, from, progress, passed: Arc::default() }).await
 }
 
-/// Counts bytes as they pass.
-fn counted(bytes: BlobStream, progress: Arc<Progress>) -> BlobStream {
-    bytes
-        .inspect_ok(move |chunk| {
+/// A blob to be read from its source: by most sinks once, by a registry once for each try.
+pub struct Reading<'a, S> {
+    source: &'a S,
+    blob: &'a Descriptor,
+    from: u64,
+    progress: &'a Arc<Progress>,
+    /// How many bytes of the present reading were counted as done.
+    passed: Arc<AtomicU64>,
+}
+
+impl<S: Source> Reading<'_, S> {
+    /// Returns how many bytes at its beginning the sink has already.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Begins to read, after those.
+    ///
+    /// # Errors
+    /// Fails as the source does.
+    pub async fn open(&self) -> Result<BlobStream, TransferError> {
+        self.progress.done.fetch_sub(self.passed.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        let (progress, passed) = (Arc::clone(self.progress), Arc::clone(&self.passed));
+        let bytes = self.source.blob(self.blob, self.from).await?;
+        let counted = bytes.inspect_ok(move |chunk| {
+            passed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        })
-        .boxed()
+        });
+        Ok(counted.boxed())
+    }
 }

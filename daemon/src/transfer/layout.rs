@@ -12,7 +12,7 @@ use larder_core::manifest::Manifest;
 use larder_core::{Descriptor, Digest, Tag};
 use tokio::sync::mpsc;
 
-use super::{AttachedList, BlobStream, Found, Sink, Source, TransferError};
+use super::{AttachedList, BlobStream, Found, Reading, Room, Sink, Source, TransferError};
 use crate::bundle::{BundleError, Contents, Hashing, blob_name};
 
 /// The most referrers of one subject that are followed, as at a registry.
@@ -35,7 +35,7 @@ impl Source for LayoutSource<'_> {
         Ok(self.contents.manifest(digest, None).await?)
     }
 
-    async fn attached(&self, subject: &Digest) -> Result<AttachedList, TransferError> {
+    async fn attached(&self, subject: &Digest, room: &Room) -> Result<AttachedList, TransferError> {
         let (referrers, tagged) = self.contents.attached(subject);
         let mut list = AttachedList::default();
         list.looked_at.push(format!("the layout: {}", referrers.len() + tagged.len()));
@@ -47,7 +47,10 @@ impl Source for LayoutSource<'_> {
         let tagged = tagged.into_iter().map(|(tag, digest)| (digest, Some(tag)));
         for (digest, tag) in referrers.chain(tagged) {
             match self.attachment(digest, tag).await? {
-                Some(found) => list.found.push(found),
+                Some(found) => {
+                    room.take(&found.manifest)?;
+                    list.found.push(found);
+                }
                 None => list.looked_at.push(format!("{}: listed, but not in the layout", digest.short())),
             }
         }
@@ -128,11 +131,16 @@ impl Sink for LayoutSink {
         Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor.digest))
     }
 
-    async fn put_blob(&self, descriptor: &Descriptor, _from: u64, mut bytes: BlobStream) -> Result<(), TransferError> {
+    async fn put_blob<S: Source>(
+        &self,
+        descriptor: &Descriptor,
+        reading: &Reading<'_, S>,
+    ) -> Result<(), TransferError> {
         let Descriptor { digest, size, .. } = *descriptor;
         if !self.begin(digest) {
             return Ok(());
         }
+        let mut bytes = reading.open().await?;
         let wrong = |what| TransferError::Content { digest, what };
         self.send(Piece::File { name: blob_name(&digest), size }).await?;
         let hashing = Hashing::begin(digest.algorithm());

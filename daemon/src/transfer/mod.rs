@@ -22,10 +22,10 @@ use crate::bundle::BundleError;
 use crate::remote::RemoteError;
 use crate::store::StoreError;
 
-pub use copy::{Moved, Progress, copy_blobs};
+pub use copy::{Moved, Progress, Reading, copy_blobs};
 pub use flight::Flights;
 pub use layout::{LayoutSink, LayoutSource, Piece};
-pub use plan::{Node, Plan, Selection, plan};
+pub use plan::{Node, Plan, Room, Selection, plan};
 pub use remote::{RemoteSink, RemoteSource};
 pub use store::{StoreSink, StoreSource};
 
@@ -37,8 +37,12 @@ pub trait Source: Send + Sync {
     /// Returns a manifest, verified; `None` where it is not there.
     fn manifest(&self, digest: &Digest) -> impl Future<Output = Result<Option<Manifest>, TransferError>> + Send;
 
-    /// Returns what is attached to a digest.
-    fn attached(&self, subject: &Digest) -> impl Future<Output = Result<AttachedList, TransferError>> + Send;
+    /// Returns what is attached to a digest, as long as there is room for it.
+    fn attached(
+        &self,
+        subject: &Digest,
+        room: &Room,
+    ) -> impl Future<Output = Result<AttachedList, TransferError>> + Send;
 
     /// Returns a blob's bytes, without so many at its beginning.
     fn blob(
@@ -63,12 +67,11 @@ pub trait Sink: Send + Sync {
         0
     }
 
-    /// Takes a blob, of which it has the first `from` bytes; digest and length are verified before anybody can see it.
-    fn put_blob(
+    /// Takes a blob; digest and length are verified before anybody can see it.
+    fn put_blob<S: Source>(
         &self,
         descriptor: &Descriptor,
-        from: u64,
-        bytes: BlobStream,
+        reading: &Reading<'_, S>,
     ) -> impl Future<Output = Result<(), TransferError>> + Send;
 
     /// Takes manifests, successors first, all of whose other successors are there. Returns those that had to move.
@@ -139,6 +142,14 @@ pub enum TransferError {
     /// There are more manifests than one artifact may have.
     #[error("the artifact {0} has more than 4,096 manifests")]
     TooManyManifests(Digest),
+    /// Its manifests take more memory than one artifact's may.
+    #[error("the manifests of {root} and of what is attached to it take more than {mib} MiB of memory")]
+    ManifestsTooLarge {
+        /// The artifact.
+        root: Digest,
+        /// How much they may take.
+        mib: usize,
+    },
     /// The index has nothing for the platform.
     #[error("the index {index} has no image for {wanted}; it has {}", offered_text(offered))]
     NoPlatform {
@@ -202,6 +213,7 @@ impl TransferError {
             Self::Bundle(error) => error.reason(),
             Self::MissingChild { .. } | Self::MissingRoot(_) => "not-found",
             Self::TooDeep(_) | Self::TooManyManifests(_) | Self::Manifest { .. } => "invalid-manifest",
+            Self::ManifestsTooLarge { .. } => "too-large",
             Self::NoPlatform { .. } => "no-platform",
             Self::Content { .. } => "digest-mismatch",
             Self::Read { .. } => "interrupted",
@@ -220,6 +232,11 @@ impl TransferError {
             Self::NoPlatform { .. } => {
                 Some("`--platform OS/ARCH` names another, `--platform all` takes all".to_owned())
             }
+            Self::ManifestsTooLarge { .. } => Some(
+                "nothing was changed; `--platform OS/ARCH` takes one image of an index; else its publisher has to part it, \
+                 or to remove some of what is attached"
+                    .to_owned(),
+            ),
             Self::TooDeep(_) | Self::TooManyManifests(_) | Self::Manifest { .. } | Self::Content { .. } => {
                 Some("nothing was changed; the artifact's publisher has to mend it".to_owned())
             }

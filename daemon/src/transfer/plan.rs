@@ -1,11 +1,12 @@
 //! What an artifact consists of: its manifests, what is left out, and what is attached.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use larder_core::artifact::{AttachedKind, is_foreign};
-use larder_core::manifest::{MAX_DEPTH, Manifest, is_index, is_manifest};
+use larder_core::manifest::{MAX_DEPTH, Manifest, is_index};
 use larder_core::{Descriptor, Digest, Platform};
 
 use super::{Source, TransferError};
@@ -13,6 +14,9 @@ use crate::store::record::{AttachedTo, SubjectRole};
 
 /// The most manifests that one artifact may consist of, indexes and children together.
 const MAX_MANIFESTS: usize = 4096;
+/// The most memory that the manifests of one artifact and of what is attached to it may take, in bytes: all are held until
+/// it is published. A real artifact of a hundred images with a thousand signatures takes a third of that.
+const MAX_FOOTPRINT: usize = 32 << 20;
 /// How far attached things are followed that hang on attached things (an SBOM's own signature).
 const MAX_ATTACHED_DEPTH: usize = 3;
 /// How many manifests and discoveries of one plan may be under way at once; the registry's own limit is beneath.
@@ -97,18 +101,49 @@ impl Plan {
 /// Fails where a manifest is missing or malformed, where the graph passes its bounds, or where the
 /// source cannot say what is attached: "could not look" is never "none".
 pub async fn plan(source: &impl Source, root: Digest, selection: &Selection) -> Result<Plan, TransferError> {
-    let mut walk = Walk { source, selection, root, nodes: Vec::new(), taken: HashSet::new() };
+    let room = Room::new(root);
+    let mut walk = Walk { source, selection, root, room: &room, nodes: Vec::new(), taken: HashSet::new() };
     let manifest = source.manifest(&root).await?.ok_or(TransferError::MissingRoot(root))?;
+    room.take(&manifest)?;
     walk.take(manifest, SubjectRole::Root, 0).await?;
     let mut plan = Plan { root, nodes: walk.nodes, looked_at: Vec::new() };
-    attach(source, &mut plan).await?;
+    attach(source, &room, &mut plan).await?;
     Ok(plan)
+}
+
+/// What is left of the memory that a plan's manifests may take. A source takes from it as manifests arrive, so that what
+/// waits to be looked at counts, too.
+#[derive(Debug)]
+pub struct Room {
+    root: Digest,
+    left: AtomicUsize,
+}
+
+impl Room {
+    /// Begins the plan of an artifact.
+    pub(super) fn new(root: Digest) -> Self {
+        Self { root, left: AtomicUsize::new(MAX_FOOTPRINT) }
+    }
+
+    /// Takes the room of a manifest.
+    ///
+    /// # Errors
+    /// Fails where there is not as much left.
+    pub fn take(&self, manifest: &Manifest) -> Result<(), TransferError> {
+        let footprint = manifest.footprint();
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(footprint));
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(TransferError::ManifestsTooLarge { root: self.root, mib: MAX_FOOTPRINT >> 20 }),
+        }
+    }
 }
 
 struct Walk<'a, S> {
     source: &'a S,
     selection: &'a Selection,
     root: Digest,
+    room: &'a Room,
     nodes: Vec<Node>,
     taken: HashSet<Digest>,
 }
@@ -204,13 +239,15 @@ impl<S: Source> Walk<'_, S> {
         if self.nodes.len() + children.len() > MAX_MANIFESTS {
             return Err(TransferError::TooManyManifests(self.root));
         }
-        let (source, may_lack) = (self.source, *self.selection == Selection::Present);
+        let (source, room, may_lack) = (self.source, self.room, *self.selection == Selection::Present);
         stream::iter(children)
             .map(|child| async move {
                 let digest = child.digest;
                 let found = source.manifest(&digest).await?;
-                if found.is_none() && !may_lack {
-                    return Err(TransferError::MissingChild { digest, index });
+                match &found {
+                    Some(manifest) => room.take(manifest)?,
+                    None if may_lack => {}
+                    None => return Err(TransferError::MissingChild { digest, index }),
                 }
                 Ok((digest, found))
             })
@@ -236,14 +273,14 @@ impl<S: Source> Walk<'_, S> {
 }
 
 /// Adds what is attached to the plan's subjects, and to SBOMs and other artifacts among that.
-async fn attach(source: &impl Source, plan: &mut Plan) -> Result<(), TransferError> {
+async fn attach(source: &impl Source, room: &Room, plan: &mut Plan) -> Result<(), TransferError> {
     let mut known: BTreeMap<(Digest, Digest), ()> = BTreeMap::new();
     let mut looked_for: HashSet<Digest> = HashSet::new();
     let mut wave: Vec<Digest> = plan.nodes.iter().map(|node| node.manifest.digest()).collect();
     for _ in 0..MAX_ATTACHED_DEPTH {
         wave.retain(|subject| looked_for.insert(*subject));
         let found: Vec<_> = stream::iter(std::mem::take(&mut wave))
-            .map(|subject| async move { Ok::<_, TransferError>((subject, source.attached(&subject).await?)) })
+            .map(|subject| async move { Ok::<_, TransferError>((subject, source.attached(&subject, room).await?)) })
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
@@ -273,9 +310,4 @@ async fn attach(source: &impl Source, plan: &mut Plan) -> Result<(), TransferErr
         }
     }
     Ok(())
-}
-
-/// Says whether a descriptor can be fetched as a manifest.
-pub(super) fn is_fetchable(descriptor: &Descriptor) -> bool {
-    descriptor.media_type.is_empty() || is_manifest(&descriptor.media_type)
 }

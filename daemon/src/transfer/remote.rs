@@ -1,17 +1,15 @@
 //! A registry as source and sink.
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use larder_core::artifact::DigestTag;
 use larder_core::manifest::Manifest;
 use larder_core::{Descriptor, Digest, Repository, Tag};
 
-use super::plan::is_fetchable;
-use super::{AttachedList, BlobStream, Found, Side, Sink, Source, TransferError};
-use crate::remote::{Look, RemoteError, RemoteRepository};
+use super::{AttachedList, BlobStream, Found, Reading, Room, Side, Sink, Source, TransferError};
+use crate::remote::{Look, Referrer, RemoteError, RemoteRepository};
 use crate::store::Store;
 
-/// The most referrers of one subject that are followed; beyond, they are counted and left.
-const MAX_REFERRERS: usize = 2000;
 /// How many of a subject's attached manifests may be asked for at once.
 const CONCURRENCY: usize = 8;
 
@@ -37,7 +35,7 @@ fn to_destination(source: RemoteError) -> TransferError {
 
 impl RemoteSource<'_> {
     /// Finds the manifest under one of cosign's tags.
-    async fn tagged(&self, tag: DigestTag) -> Result<(Option<Found>, Option<String>), TransferError> {
+    async fn tagged(&self, tag: DigestTag, room: &Room) -> Result<(Option<Found>, Option<String>), TransferError> {
         let Some(tag) = tag.tag() else { return Ok((None, None)) };
         let resolved = if self.look.may_be_there(&tag).await || self.was_there(&tag).await {
             self.look.repository().resolve(&tag).await.map_err(from_source)?
@@ -50,7 +48,10 @@ impl RemoteSource<'_> {
             None => self.manifest(&resolved.digest).await?,
         };
         let line = match &manifest {
-            Some(manifest) => format!("{}: {}", shown(tag.as_str()), manifest.layers().len()),
+            Some(manifest) => {
+                room.take(manifest)?;
+                format!("{}: {}", shown(tag.as_str()), manifest.layers().len())
+            }
             None => format!("{}: moved meanwhile", shown(tag.as_str())),
         };
         Ok((manifest.map(|manifest| Found { manifest, tag: Some(tag) }), Some(line)))
@@ -61,13 +62,21 @@ impl RemoteSource<'_> {
         self.store.tag(self.name, tag).await.is_ok_and(|row| row.is_some())
     }
 
-    async fn referrer(&self, descriptor: Descriptor) -> Result<(Option<Found>, Option<String>), TransferError> {
-        if !is_fetchable(&descriptor) {
-            return Ok((None, Some(format!("{}: not a manifest that Larder reads", descriptor.digest.short()))));
+    async fn referrer(
+        &self,
+        referrer: Referrer,
+        room: &Room,
+    ) -> Result<(Option<Found>, Option<String>), TransferError> {
+        let Referrer { digest, is_manifest } = referrer;
+        if !is_manifest {
+            return Ok((None, Some(format!("{}: not a manifest that Larder reads", digest.short()))));
         }
-        Ok(match self.manifest(&descriptor.digest).await? {
-            Some(manifest) => (Some(Found { manifest, tag: None }), None),
-            None => (None, Some(format!("{}: listed, but gone", descriptor.digest.short()))),
+        Ok(match self.manifest(&digest).await? {
+            Some(manifest) => {
+                room.take(&manifest)?;
+                (Some(Found { manifest, tag: None }), None)
+            }
+            None => (None, Some(format!("{}: listed, but gone", digest.short()))),
         })
     }
 }
@@ -97,18 +106,13 @@ impl Source for RemoteSource<'_> {
         self.look.repository().manifest(digest).await.map_err(from_source)
     }
 
-    async fn attached(&self, subject: &Digest) -> Result<AttachedList, TransferError> {
+    async fn attached(&self, subject: &Digest, room: &Room) -> Result<AttachedList, TransferError> {
         let referrers = self.look.referrers(subject).await.map_err(from_source)?;
         let mut list = AttachedList { found: Vec::new(), looked_at: referrers.looked_at };
-        if referrers.descriptors.len() > MAX_REFERRERS {
-            let beyond = referrers.descriptors.len() - MAX_REFERRERS;
-            list.looked_at.push(format!("{beyond} referrers beyond the first {MAX_REFERRERS} are left"));
-        }
-        let referrers = stream::iter(referrers.descriptors.into_iter().take(MAX_REFERRERS))
-            .map(|descriptor| self.referrer(descriptor))
-            .buffered(CONCURRENCY);
+        let referrers =
+            stream::iter(referrers.found).map(|referrer| self.referrer(referrer, room)).buffered(CONCURRENCY);
         let tags = DigestTag::COSIGN.map(|suffix| DigestTag { digest: *subject, suffix });
-        let tags = stream::iter(tags).map(|tag| self.tagged(tag)).buffered(CONCURRENCY);
+        let tags = stream::iter(tags).map(|tag| self.tagged(tag, room)).buffered(CONCURRENCY);
         let all: Vec<_> = referrers.chain(tags).try_collect().await?;
         for (found, line) in all {
             list.found.extend(found);
@@ -134,9 +138,19 @@ impl Sink for RemoteSink<'_> {
         self.repository.has_blob(&descriptor.digest).await.map_err(to_destination)
     }
 
-    async fn put_blob(&self, descriptor: &Descriptor, _from: u64, bytes: BlobStream) -> Result<(), TransferError> {
-        let bytes = bytes.map_err(std::io::Error::other).boxed();
-        self.repository.push_blob(descriptor, bytes).await.map_err(to_destination)
+    async fn put_blob<S: Source>(
+        &self,
+        descriptor: &Descriptor,
+        reading: &Reading<'_, S>,
+    ) -> Result<(), TransferError> {
+        let read = || {
+            let open = async || {
+                let bytes = reading.open().await.map_err(std::io::Error::other)?;
+                Ok(bytes.map_err(std::io::Error::other).boxed())
+            };
+            open().boxed()
+        };
+        self.repository.push_blob(descriptor, &read).await.map_err(to_destination)
     }
 
     async fn put_manifests<'a>(&self, manifests: &[&'a Manifest]) -> Result<Vec<&'a Manifest>, TransferError> {

@@ -9,7 +9,7 @@ use larder_core::{Descriptor, Digest, Repository};
 use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
-use super::{AttachedList, BlobStream, Found, Sink, Source, TransferError};
+use super::{AttachedList, BlobStream, Found, Reading, Room, Sink, Source, TransferError};
 use crate::store::{Store, StoreError};
 
 /// How much is read from a blob's file at once.
@@ -36,8 +36,9 @@ impl Source for StoreSource<'_> {
         }
     }
 
-    async fn attached(&self, subject: &Digest) -> Result<AttachedList, TransferError> {
+    async fn attached(&self, subject: &Digest, _room: &Room) -> Result<AttachedList, TransferError> {
         let mut list = AttachedList::default();
+        // Years of pulls may have brought more than one pull may: what is held was let in, and leaves.
         for row in self.store.attached(*subject).await? {
             // A signature tag that was overwritten leaves its older manifests behind; the tag's present one
             // and those of other repositories still carry every signature that is worth carrying.
@@ -77,15 +78,20 @@ impl Sink for StoreSink<'_> {
         if descriptor.size < RESUMABLE { 0 } else { self.store.begun(&descriptor.digest, descriptor.size) }
     }
 
-    async fn put_blob(&self, descriptor: &Descriptor, from: u64, mut bytes: BlobStream) -> Result<(), TransferError> {
+    async fn put_blob<S: Source>(
+        &self,
+        descriptor: &Descriptor,
+        reading: &Reading<'_, S>,
+    ) -> Result<(), TransferError> {
         let Descriptor { digest, size, .. } = *descriptor;
+        let mut bytes = reading.open().await?;
         if size <= SMALL {
             return self.put_small(descriptor, bytes).await;
         }
         let mut ingest = if size < RESUMABLE {
             self.store.ingest(Some((digest, Some(size)))).await?
         } else {
-            self.store.resume(digest, size, from).await?
+            self.store.resume(digest, size, reading.from()).await?
         };
         while let Some(chunk) = bytes.try_next().await? {
             ingest.write(chunk).await?;

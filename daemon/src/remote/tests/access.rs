@@ -7,6 +7,7 @@ use larder_core::{Repository, Tag};
 
 use super::upstream::{Upstream, answer, manifest};
 use crate::config::{RegistriesConfig, RegistryConfig};
+use crate::remote::auth::Challenge;
 use crate::remote::{Access, RemoteError, Remotes};
 
 const DIGEST: &str = "docker-content-digest";
@@ -111,6 +112,31 @@ async fn a_realm_elsewhere_must_be_allowed() {
         let error = upstream.repository().resolve(&latest()).await.expect_err(realm);
         assert_eq!(error.reason(), expected, "{realm}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_realm_is_no_nearer_than_the_answer_that_names_it() {
+    let upstream = Upstream::start(|_, _| answer(200, &[], r#"{"token":"t"}"#)).await;
+    let repository = upstream.repository();
+    let call = repository.call(Method::GET, repository.at(":latest"), "manifests/latest").expect("call");
+    // An answer of which nobody knows where it came from is one from afar.
+    let from_afar = reqwest::Response::from(http::Response::new(""));
+    let sent = || repository.connection.clients.sent.load(std::sync::atomic::Ordering::Relaxed);
+    for realm in [
+        "https://10.0.0.1/token",
+        "https://192.168.1.1:8443/token",
+        "https://[fd00::1]/token",
+        "https://[::ffff:10.0.0.1]/token",
+        "https://127.0.0.1/token",
+        "https://localhost/token",
+        "https://0x7f.1/token",
+    ] {
+        let challenge = Challenge::Bearer { realm: realm.to_owned(), service: None, scope: None };
+        let error = repository.connection.answer_to(&call, &from_afar, &challenge, None).await.expect_err(realm);
+        assert_eq!(error.reason(), "refused-address", "{realm}: {error}");
+    }
+    // A name is looked up to see where it is; an address is not even tried.
+    assert_eq!((upstream.lines().len(), sent()), (0, 1));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn asked(upstream: &Upstream, part: &str) -> usize {
 }
 
 async fn referrers(look: &Look, name: &str) -> Result<usize, RemoteError> {
-    Ok(look.referrers(&subject(name)).await?.descriptors.len())
+    Ok(look.referrers(&subject(name)).await?.found.len())
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_subject_under_its_own_fallback_tag_is_no_list() {
     })
     .await;
     let look = Look::new(upstream.repository(), 1);
-    assert_eq!(look.referrers(&own).await.expect("none").descriptors, []);
+    assert_eq!(look.referrers(&own).await.expect("none").found, []);
     assert_eq!(referrers(&look, "another").await.expect("a list"), 1);
 }
 
@@ -196,7 +196,7 @@ async fn tags_of_other_registries_pages_are_followed() {
         })
         .await;
         *host.lock().expect("host") = format!("http://{}", upstream.address);
-        let tags = upstream.repository().tags(9).await.expect(link);
+        let tags = upstream.repository().tags(9).await.expect(link).tags;
         assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["a", "b", "c"], "{link}");
     }
 }

@@ -1,12 +1,15 @@
 //! Manifests, blobs, tags and referrers read.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use larder_core::manifest::{MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST};
 use larder_core::{Descriptor, Digest, Tag};
 
 use super::upstream::{Upstream, answer, broken, manifest};
-use crate::remote::{Look, RemoteError, RemoteRepository};
+use crate::config::RegistriesConfig;
+use crate::remote::{Look, RemoteError, RemoteRepository, Tags};
 
 const DIGEST: &str = "docker-content-digest";
 
@@ -69,8 +72,8 @@ async fn requests_can_be_made_by_tasks() {
     let repository = upstream.repository();
     let task = tokio::spawn(async move {
         let digest = Digest::of(b"x");
-        let nothing = Box::pin(futures_util::stream::empty());
-        let pushed = repository.push_blob(&Descriptor::new("l", digest, 0), nothing).await;
+        let nothing = || async { Ok(futures_util::stream::empty().boxed()) }.boxed();
+        let pushed = repository.push_blob(&Descriptor::new("l", digest, 0), &nothing).await;
         let manifest = repository.push_manifest(&manifest(""), None).await;
         let blob = repository.small_blob(&Descriptor::new("l", digest, 0), 9).await;
         (pushed.is_err(), manifest.is_err(), blob.is_err(), Look::new(repository, 1).referrers(&digest).await.is_ok())
@@ -268,11 +271,62 @@ async fn tags_are_paged() {
         }
     })
     .await;
-    let tags = |tags: Vec<Tag>| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(" ");
-    assert_eq!(tags(upstream.repository().tags(100).await.expect("tags")), "a sha256-x b c");
-    assert_eq!(tags(upstream.repository().tags(2).await.expect("tags")), "a sha256-x");
+    async fn tags(upstream: &Upstream, limit: usize) -> (String, bool) {
+        let Tags { tags, cut } = upstream.repository().tags(limit).await.expect("tags");
+        (tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(" "), cut)
+    }
+    assert_eq!(tags(&upstream, 100).await, ("a sha256-x b c".into(), false));
+    assert_eq!(tags(&upstream, 4).await, ("a sha256-x b c".into(), false));
+    assert_eq!(tags(&upstream, 3).await, ("a sha256-x b".into(), true));
+    assert_eq!(tags(&upstream, 2).await, ("a sha256-x".into(), true));
     let upstream = Upstream::start(|_, _| answer(200, &[], r#"{"tags":null}"#)).await;
-    assert_eq!(tags(upstream.repository().tags(100).await.expect("tags")), "");
+    assert_eq!(tags(&upstream, 100).await, (String::new(), false));
+}
+
+/// The answer to any list: a page, and where the next one is, which is another one each time.
+fn another_page(before: usize, body: impl Into<axum::body::Body>) -> http::Response<axum::body::Body> {
+    answer(200, &[("link", &format!("<?page={before}>; rel=next"))], body)
+}
+
+#[tokio::test]
+async fn lists_end_in_bytes_and_in_time() {
+    // Each within the limits of a page, and none the same.
+    let page = format!("{{\"tags\":[]{}}}", " ".repeat(3 << 20));
+    let upstream = Upstream::start(move |_, before| another_page(before, page.clone())).await;
+    let error = upstream.repository().tags(100).await.expect_err("bytes");
+    assert!(error.reason() == "too-large" && error.to_string().contains("32 MiB over all its pages"), "{error}");
+    assert_eq!(upstream.lines().len(), 11);
+
+    let config = RegistriesConfig { timeout: Duration::from_millis(100), ..RegistriesConfig::default() };
+    let slow = |body: &'static str| {
+        Upstream::start(move |request, before| {
+            if request.path.contains("/manifests/") {
+                return answer(404, &[], "");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            another_page(before, body)
+        })
+    };
+    let upstream = slow(r#"{"tags":[]}"#).await;
+    let error = upstream.repository_by(config.clone()).tags(100).await.expect_err("time");
+    assert!(matches!(error, RemoteError::TooSlow { .. }), "{error}");
+    assert!(upstream.lines().len() <= 20, "{}", upstream.lines().len());
+    let upstream = slow(r#"{"manifests":[]}"#).await;
+    let look = Look::new(upstream.repository_by(config), 1);
+    let error = look.referrers(&Digest::of(b"subject")).await.expect_err("time");
+    assert!(matches!(error, RemoteError::TooSlow { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn of_many_referrers_the_first_are_followed() {
+    let names: Vec<String> = (0..2005).map(|number| number.to_string()).collect();
+    let all = index(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (_, found, lines) = referrers_of((200, all), (200, index(&["b", "5"]))).await.expect("referrers");
+    assert_eq!(found.split(' ').count(), 2000);
+    assert_eq!(
+        (lines[0].as_str(), lines[2].as_str()),
+        ("referrers API: 2005", "6 referrers beyond the first 2000 are left")
+    );
 }
 
 #[tokio::test]
@@ -308,6 +362,11 @@ fn index(names: &[&str]) -> String {
     format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entries}]}}"#)
 }
 
+/// The short digests of names, as [`referrers_of`] returns them.
+fn short(names: &[&str]) -> String {
+    names.iter().map(|name| Digest::of(name.as_bytes()).short()).collect::<Vec<_>>().join(" ")
+}
+
 async fn referrers_of(api: (u16, String), fallback: (u16, String)) -> Result<(bool, String, Vec<String>), RemoteError> {
     let upstream = Upstream::start(move |request, _| {
         let (status, body) = match request.path.as_str() {
@@ -319,23 +378,23 @@ async fn referrers_of(api: (u16, String), fallback: (u16, String)) -> Result<(bo
     })
     .await;
     let found = look(&upstream, 1).referrers(&Digest::of(b"subject")).await?;
-    let types = found.descriptors.iter().filter_map(|descriptor| descriptor.artifact_type.clone());
-    Ok((found.api, types.collect::<Vec<_>>().join(" "), found.looked_at))
+    let names = found.found.iter().map(|referrer| referrer.digest.short());
+    Ok((found.api, names.collect::<Vec<_>>().join(" "), found.looked_at))
 }
 
 #[tokio::test]
 async fn referrers_by_api_and_by_tag_are_merged() {
     let none = || (404, String::new());
     let (api, types, lines) = referrers_of((200, index(&["a", "b"])), (200, index(&["b", "c"]))).await.expect("both");
-    assert_eq!((api, types.as_str()), (true, "t/a t/b t/c"));
+    assert_eq!((api, types.as_str()), (true, short(&["a", "b", "c"]).as_str()));
     assert_eq!(lines[0], "referrers API: 2");
     assert!(lines[1].starts_with("sha256-") && lines[1].ends_with("…: 2"), "{lines:?}");
     let (api, types, lines) = referrers_of(none(), (200, index(&["a"]))).await.expect("tag");
-    assert_eq!((api, types.as_str(), lines[0].as_str()), (false, "t/a", "referrers API: not offered"));
+    assert_eq!((api, types.as_str(), lines[0].as_str()), (false, short(&["a"]).as_str(), "referrers API: not offered"));
     let (api, types, lines) = referrers_of((200, index(&[])), none()).await.expect("nothing");
     assert_eq!((api, types.as_str(), lines[0].as_str()), (true, "", "referrers API: none"));
     let null = r#"{"schemaVersion":2,"manifests":null}"#.to_owned();
-    assert_eq!(referrers_of((200, null), (200, index(&["a"]))).await.expect("null").1, "t/a");
+    assert_eq!(referrers_of((200, null), (200, index(&["a"]))).await.expect("null").1, short(&["a"]));
 }
 
 #[tokio::test]
@@ -368,7 +427,7 @@ async fn referrers_are_paged() {
     })
     .await;
     let found = look(&upstream, 1).referrers(&Digest::of(b"subject")).await.expect("pages");
-    assert_eq!(found.descriptors.len(), 2);
+    assert_eq!(found.found.len(), 2);
     // A later page that is gone is not the end of the list.
     let upstream = Upstream::start(|request, _| match request.query.as_str() {
         "" => answer(200, &[("link", "<?page=2>; rel=next")], index(&["a"])),

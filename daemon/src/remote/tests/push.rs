@@ -1,11 +1,13 @@
 //! Blobs and manifests written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{Method, Response};
 use larder_core::manifest::{Manifest, OCI_INDEX, OCI_MANIFEST};
 use larder_core::{Descriptor, Digest, Tag};
@@ -18,8 +20,13 @@ fn for_writing(upstream: &Upstream) -> RemoteRepository {
     upstream.repository_as(Access::Push, RegistryConfig::default())
 }
 
-fn pieces(pieces: &[&'static str]) -> stream::BoxStream<'static, std::io::Result<Bytes>> {
-    stream::iter(pieces.to_vec()).map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).boxed()
+/// Pushes a blob that is read in these pieces, at each try anew.
+async fn push(upstream: &Upstream, pieces: &[&'static str]) -> Result<(), RemoteError> {
+    let read = || {
+        let pieces = stream::iter(pieces.to_vec()).map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).boxed();
+        async move { Ok(pieces) }.boxed()
+    };
+    for_writing(upstream).push_blob(&abcdef(), &read).await
 }
 
 fn abcdef() -> Descriptor {
@@ -33,7 +40,7 @@ async fn a_blob_is_uploaded_in_one_piece() {
         _ => answer(201, &[("docker-content-digest", &Digest::of(b"abcdef").to_string())], ""),
     })
     .await;
-    for_writing(&upstream).push_blob(&abcdef(), pieces(&["abc", "def"])).await.expect("pushed");
+    push(&upstream, &["abc", "def"]).await.expect("pushed");
     assert_eq!(upstream.lines(), ["POST blobs/uploads/", "PUT blobs/uploads/7"]);
     let put = &upstream.seen()[1];
     assert_eq!(put.body, "abcdef");
@@ -56,7 +63,7 @@ async fn an_upload_asks_for_a_token_to_write_before_its_bytes_leave() {
         }
     })
     .await;
-    for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect("pushed");
+    push(&upstream, &["abcdef"]).await.expect("pushed");
     assert_eq!(
         upstream.lines(),
         ["POST blobs/uploads/", "GET /token", "POST blobs/uploads/", "PUT blobs/uploads/uploads/7"]
@@ -76,7 +83,7 @@ async fn storage_elsewhere_gets_no_credentials() {
         }
     })
     .await;
-    for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect("pushed");
+    push(&upstream, &["abcdef"]).await.expect("pushed");
     assert_eq!((storage.seen().len(), storage.seen()[0].header("authorization")), (1, ""));
 }
 
@@ -90,7 +97,7 @@ async fn upload_locations_are_checked() {
     ] {
         let headers = if location.is_empty() { vec![] } else { vec![("location", location)] };
         let upstream = Upstream::start(move |_, _| answer(202, &headers, "")).await;
-        let error = for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect_err(location);
+        let error = push(&upstream, &["abcdef"]).await.expect_err(location);
         assert_eq!(error.reason(), reason, "{location}: {error}");
     }
 }
@@ -104,28 +111,115 @@ async fn uploads_that_go_wrong() {
         })
     };
     let upstream = accepting().await;
-    let error = for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect_err("digest");
+    let error = push(&upstream, &["abcdef"]).await.expect_err("digest");
     assert!(matches!(error, RemoteError::DigestMismatch { .. }), "{error}");
-    for (bytes, what) in [(pieces(&["abc"]), "short"), (pieces(&["abcde", "fg"]), "long")] {
+    for (bytes, what) in [(&["abc"][..], "short"), (&["abcde", "fg"], "long")] {
         let upstream = accepting().await;
-        let error = for_writing(&upstream).push_blob(&abcdef(), bytes).await.expect_err(what);
+        let error = push(&upstream, bytes).await.expect_err(what);
         assert!(matches!(error, RemoteError::Source { .. }), "{what}: {error}");
+        assert_eq!(upstream.lines().iter().filter(|line| line.starts_with("POST")).count(), 1, "no second try");
     }
     let upstream = accepting().await;
-    let failing = stream::iter([Ok(Bytes::from_static(b"abc")), Err(std::io::Error::other("disk on fire"))]).boxed();
-    let error = for_writing(&upstream).push_blob(&abcdef(), failing).await.expect_err("source");
+    let failing = || {
+        let bytes = [Ok(Bytes::from_static(b"abc")), Err(std::io::Error::other("disk on fire"))];
+        async { Ok(stream::iter(bytes).boxed()) }.boxed()
+    };
+    let error = for_writing(&upstream).push_blob(&abcdef(), &failing).await.expect_err("source");
     assert!(error.to_string().contains("disk on fire"), "{error}");
+    let upstream = accepting().await;
+    let unreadable = || async { Err(std::io::Error::other("no such disk")) }.boxed();
+    let error = for_writing(&upstream).push_blob(&abcdef(), &unreadable).await.expect_err("source");
+    assert!(error.to_string().contains("no such disk"), "{error}");
 
     let upstream = Upstream::start(|request, _| match request.method {
         Method::POST => answer(202, &[("location", "/up")], ""),
         _ => answer(400, &[], r#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#),
     })
     .await;
-    let error = for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect_err("400");
+    let error = push(&upstream, &["abcdef"]).await.expect_err("400");
     assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
     let upstream = Upstream::start(|_, _| answer(403, &[], "")).await;
-    let error = for_writing(&upstream).push_blob(&abcdef(), pieces(&["abcdef"])).await.expect_err("403");
+    let error = push(&upstream, &["abcdef"]).await.expect_err("403");
     assert_eq!(error.reason(), "denied");
+}
+
+/// A registry that answers the first `PUT` of a blob's bytes in this way, and takes the second.
+async fn failing_once(status: u16, headers: &'static [(&'static str, &'static str)]) -> Upstream {
+    let puts = AtomicUsize::new(0);
+    Upstream::start(move |request, before| match request.method {
+        Method::POST => answer(202, &[("location", &format!("/up/{before}"))], ""),
+        _ if puts.fetch_add(1, Ordering::SeqCst) == 0 => answer(status, headers, ""),
+        _ => answer(201, &[], ""),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_for_a_moment_is_made_again_from_its_first_byte() {
+    for status in [404, 408, 429, 500, 502, 503, 504] {
+        let upstream = failing_once(status, &[("retry-after", "0")]).await;
+        push(&upstream, &["abc", "def"]).await.expect("pushed");
+        let lines = ["POST blobs/uploads/", "PUT /up/0", "POST blobs/uploads/", "PUT /up/2"];
+        assert_eq!(upstream.lines(), lines, "{status}: an upload of its own");
+        assert_eq!(upstream.seen()[3].body, "abcdef", "{status}");
+    }
+    // As long as it is told to wait, and no longer than anybody should.
+    let upstream = failing_once(503, &[("retry-after", "1")]).await;
+    let begun = Instant::now();
+    push(&upstream, &["abcdef"]).await.expect("pushed");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    let upstream = failing_once(429, &[("retry-after", "3600")]).await;
+    let error = push(&upstream, &["abcdef"]).await.expect_err("an hour");
+    assert_eq!((error.reason(), upstream.lines().len()), ("rate-limited", 2), "{error}");
+    for (status, reason) in [(400, "registry-error"), (403, "denied"), (401, "unauthorized"), (413, "registry-error")] {
+        let upstream = Upstream::start(move |request, _| match request.method {
+            Method::POST => answer(202, &[("location", "/up")], ""),
+            _ => answer(status, &[], ""),
+        })
+        .await;
+        assert_eq!(push(&upstream, &["abcdef"]).await.expect_err("for good").reason(), reason);
+        let tries = upstream.lines().iter().filter(|line| line.starts_with("PUT")).count();
+        assert_eq!(tries, if status == 401 { 2 } else { 1 }, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_never_takes_an_upload_is_given_up() {
+    let upstream = Upstream::start(|request, _| match request.method {
+        Method::POST => answer(202, &[("location", "/up")], ""),
+        _ => answer(503, &[("retry-after", "0")], ""),
+    })
+    .await;
+    assert_eq!(push(&upstream, &["abcdef"]).await.expect_err("503").reason(), "registry-error");
+    assert_eq!(upstream.lines().len(), 8, "four tries");
+}
+
+#[tokio::test]
+async fn a_token_that_ends_while_bytes_are_under_way_is_renewed() {
+    let given = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |request, _| {
+        let current = format!("Bearer t{}", given.load(Ordering::SeqCst));
+        match (request.path.as_str(), &request.method) {
+            ("/token", _) => {
+                let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+                answer(200, &[], format!(r#"{{"token":"t{number}","expires_in":3600}}"#))
+            }
+            // The first token serves to begin, and not to end.
+            (_, &Method::PUT) if current == "Bearer t1" => answer(401, &[], ""),
+            (_, &Method::PUT) if request.header("authorization") == current => answer(201, &[], ""),
+            (_, &Method::POST) if request.header("authorization") == current => answer(202, &[("location", "/up")], ""),
+            _ => {
+                let challenge = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+                answer(401, &[("www-authenticate", &challenge)], "")
+            }
+        }
+    })
+    .await;
+    push(&upstream, &["abcdef"]).await.expect("pushed");
+    let bodies: Vec<_> =
+        upstream.seen().iter().filter(|seen| seen.method == Method::PUT).map(|seen| seen.body.clone()).collect();
+    assert_eq!(bodies, ["abcdef", "abcdef"]);
+    assert_eq!(upstream.lines().iter().filter(|line| *line == "GET /token").count(), 2);
 }
 
 /// A registry that keeps manifests, with the referrers API or without it.
@@ -185,11 +279,14 @@ async fn without_the_api_the_fallback_index_is_kept() {
     let writes = upstream.lines().iter().filter(|line| **line == format!("PUT manifests/{tag}")).count();
     assert_eq!(writes, 2, "the third push has nothing to add");
     let found = Look::new(repository, 1).referrers(&Digest::of(b"subject")).await.expect("referrers");
-    let mut types: Vec<_> =
-        found.descriptors.iter().map(|found| found.artifact_type.clone().unwrap_or_default()).collect();
-    types.sort();
-    assert_eq!(types, ["t/one", "t/other"]);
-    assert!(found.descriptors.iter().any(|found| found.annotations.get("n").is_some_and(|n| n == "one")));
+    let digests: BTreeSet<_> = found.found.iter().map(|referrer| referrer.digest).collect();
+    assert_eq!(digests, [one.digest(), other.digest()].into());
+    let index =
+        upstream.seen().into_iter().rfind(|request| request.path.ends_with(&tag) && request.method == Method::PUT);
+    let index = String::from_utf8(index.expect("the last write").body.to_vec()).expect("text");
+    for part in [r#""artifactType":"t/one""#, r#""artifactType":"t/other""#, r#""annotations":{"n":"one"}"#] {
+        assert!(index.contains(part), "{index}");
+    }
     assert!(!found.api);
 }
 

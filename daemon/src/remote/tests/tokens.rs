@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use larder_core::{Repository, Tag};
+use bytes::Bytes;
+use larder_core::{Descriptor, Digest, Repository, Tag};
 
-use super::upstream::{Upstream, answer, manifest};
+use super::upstream::{Upstream, answer, broken, manifest};
 use crate::config::RegistriesConfig;
 use crate::config::places::{AuthFile, AuthFormat, Places};
 use crate::remote::{Access, RemoteError, RemoteRepository, Remotes, Secret, Target};
@@ -169,6 +170,46 @@ async fn tokens_that_end_early_are_renewed_and_a_registry_that_takes_none_ends()
         assert_eq!(error.reason(), "unauthorized", "{error}");
         assert!(never.lines().len() <= requests + 1, "{:?}", never.lines());
     }
+}
+
+#[tokio::test]
+async fn a_download_that_outlives_its_tokens_is_ended_by_further_ones() {
+    // Every answer breaks off after a piece, and every token serves for one answer.
+    let content: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
+    let content = Bytes::from(content);
+    let descriptor = Descriptor::new("layer", Digest::of(&content), content.len() as u64);
+    let (given, used) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let bytes = content.clone();
+    let upstream = Upstream::start(move |request, _| {
+        if request.path == "/token" {
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            return answer(200, &[], format!(r#"{{"token":"t{number}","expires_in":60}}"#));
+        }
+        let number = given.load(Ordering::SeqCst);
+        if request.header("authorization") != format!("Bearer t{number}")
+            || used.swap(number, Ordering::SeqCst) == number
+        {
+            let challenge = format!(r#"Bearer realm="http://{}/token""#, request.header("host"));
+            return answer(401, &[("www-authenticate", &challenge)], "");
+        }
+        let from = request.header("range").trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
+        let rest = bytes.slice(from..);
+        let (length, piece) = (rest.len(), rest.slice(..rest.len().min(60_000)));
+        match from {
+            0 => broken(200, &[], length, piece),
+            _ => {
+                let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+                let headers = [("content-range", range.as_str())];
+                if length > piece.len() { broken(206, &headers, length, piece) } else { answer(206, &headers, piece) }
+            }
+        }
+    })
+    .await;
+    let repository = repository(&upstream, Places::default(), "a/b");
+    let whole = repository.small_blob(&descriptor, 1 << 20).await.expect("the whole blob");
+    assert_eq!(whole, content);
+    let asked = |line: &str| upstream.lines().iter().filter(|asked| asked.contains(line)).count();
+    assert_eq!((asked("/token"), asked("GET blobs/")), (4, 8), "{:?}", upstream.lines());
 }
 
 #[tokio::test]

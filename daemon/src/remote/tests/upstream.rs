@@ -87,6 +87,13 @@ impl Upstream {
         self.repository_as(Access::Pull, RegistryConfig::default())
     }
 
+    /// Its repository `a/b`, to be read, as the configuration says.
+    pub(super) fn repository_by(&self, config: RegistriesConfig) -> RemoteRepository {
+        let remotes = Remotes::new(config).expect("remotes");
+        let name = Repository::new(&self.address.to_string(), "a/b").expect("name");
+        remotes.repository(&name, Access::Pull).expect("repository")
+    }
+
     /// Its repository `a/b`.
     pub(super) fn repository_as(&self, access: Access, config: RegistryConfig) -> RemoteRepository {
         let host = self.address.to_string();
