@@ -41,6 +41,7 @@ pub(crate) fn reason(reason: &Reason) -> String {
         "only-attested" => format!("attested by {detail}, which is not a signature"),
         "root-missing" if detail.is_empty() => "a policy asks for identities, and there is no trusted root".to_owned(),
         "root-missing" => format!("a policy asks for the trusted root {detail}, which is not there"),
+        "root-too-old" => format!("the trusted root is older than is allowed here: {detail}"),
         "identity-refused" => format!("not signed by whom the policy asks for: {detail}"),
         "names-another-digest" => format!("a signature here is for another image: {}", short(detail)),
         "unreadable-payload" => "a signature's payload cannot be read".to_owned(),

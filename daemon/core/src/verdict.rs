@@ -141,6 +141,8 @@ pub enum Code {
     KeyMissing,
     /// A policy names a trusted root that is not there, or asks for identities and there is no root.
     RootMissing,
+    /// The trusted roots that a policy could lean on are older than the configuration lets them be.
+    RootTooOld,
     /// A certificate's holder signed it, and a check that a policy asks for fails.
     IdentityRefused,
     /// Something that this version does not evaluate: a field, or a format of signatures.
@@ -171,7 +173,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of docs/reasons.md.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::SignedBy,
         Self::StaticPass,
         Self::ViaIndex,
@@ -190,6 +192,7 @@ impl Code {
         Self::PolicyFailed,
         Self::KeyMissing,
         Self::RootMissing,
+        Self::RootTooOld,
         Self::IdentityRefused,
         Self::Unsupported,
         Self::KeyNotForRepository,
@@ -226,6 +229,7 @@ impl Code {
             Self::PolicyFailed => "policy-failed",
             Self::KeyMissing => "key-missing",
             Self::RootMissing => "root-missing",
+            Self::RootTooOld => "root-too-old",
             Self::IdentityRefused => "identity-refused",
             Self::Unsupported => "unsupported",
             Self::KeyNotForRepository => "key-not-for-repository",

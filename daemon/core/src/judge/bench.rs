@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::facts::{Facts, Tried};
 use crate::key::AnchorId;
 use crate::keyless::{Demands, Finding};
-use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, Proof, TrustSet};
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, Proof, Root, TrustSet};
 use crate::reference::Repository;
 use crate::verdict::{Code, Reason, State};
 
@@ -129,6 +129,8 @@ pub(super) enum NoDemand<'a> {
     Unsupported(&'a str),
     KeyMissing(&'a str),
     RootMissing(&'a str),
+    /// What they are called, and their dates.
+    RootTooOld(String),
     NotForRepository(&'a str),
     StaticPass,
     StaticFail(Option<&'a str>),
@@ -307,7 +309,11 @@ impl<'a> Bench<'a> {
     fn keyless(&self, authority: &'a Authority, keyless: &'a Keyless) -> Result<Demand<'a>, NoDemand<'a>> {
         let named = |name: &str| keyless.root.as_deref().is_none_or(|wanted| wanted == name);
         let fitting = self.trust.roots.iter().filter(|(name, root)| named(name) && keyless.fits(&root.root));
-        let roots: Vec<AnchorId> = fitting.map(|(_, root)| root.id).collect();
+        let (old, fresh): (Vec<_>, Vec<_>) = fitting.partition(|(_, root)| self.trust.root_end(root).is_over(self.now));
+        let roots: Vec<AnchorId> = fresh.into_iter().map(|(_, root)| root.id).collect();
+        if roots.is_empty() && !old.is_empty() {
+            return Err(NoDemand::RootTooOld(old_roots(&old)));
+        }
         if roots.is_empty() {
             return Err(NoDemand::RootMissing(keyless.root.as_deref().unwrap_or_default()));
         }
@@ -417,4 +423,13 @@ impl<'a> Bench<'a> {
         authority.format.is_none_or(|wanted| format.is_some_and(|format| wanted.is(format)))
             && (authority.sources.is_empty() || self.facts.found_in(signature, &authority.sources))
     }
+}
+
+/// Names roots that are too old, each with its date.
+fn old_roots(roots: &[(&String, &Root)]) -> String {
+    let shown = roots.iter().map(|(name, root)| match root.dated() {
+        Some(dated) => format!("{name}, as of {dated}"),
+        None => format!("{name}, of no known date"),
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }

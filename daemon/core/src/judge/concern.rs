@@ -66,6 +66,15 @@ impl Concern {
                 self.anchors.insert(*id);
             }
         }
+        // Roots and denied identities concern whoever asks for identities.
+        let roots = |set: &TrustSet, time: Timestamp| -> BTreeMap<String, (AnchorId, bool)> {
+            let rows = set.roots.iter().map(|(name, root)| (name, root.id, set.root_end(root).is_over(time)));
+            rows.map(|(name, id, is_over)| (name.clone(), (id, is_over))).collect()
+        };
+        if roots(a, then) != roots(b, now) || a.deny.identities != b.deny.identities {
+            let policies = a.keyless_policies().chain(b.keyless_policies());
+            self.globs.extend(policies.flat_map(|policy| policy.globs.iter().cloned()));
+        }
         if Arc::ptr_eq(a, b) {
             return;
         }
@@ -73,14 +82,6 @@ impl Concern {
         let changed =
             |digest: &&&Digest| a.deny.digests.contains_key(**digest) != b.deny.digests.contains_key(**digest);
         self.digests.extend(digests.iter().filter(changed).copied());
-        let roots = |set: &TrustSet| -> BTreeMap<String, AnchorId> {
-            set.roots.iter().map(|(name, root)| (name.clone(), root.id)).collect()
-        };
-        // Roots and denied identities concern whoever asks for identities.
-        if roots(a) != roots(b) || a.deny.identities != b.deny.identities {
-            let policies = a.keyless_policies().chain(b.keyless_policies());
-            self.globs.extend(policies.flat_map(|policy| policy.globs.iter().cloned()));
-        }
         let names: BTreeSet<&String> = a.policies.keys().chain(b.policies.keys()).collect();
         for name in names {
             let (old, new) = (a.policies.get(name), b.policies.get(name));

@@ -188,10 +188,11 @@ impl<'a> Bench<'a> {
         match self.demand(subject, authority) {
             Ok(demand) => self.demand_node("authority", label, subject, &demand),
             Err(why) => {
-                let (mark, outcome) = match why {
+                let (mark, outcome) = match &why {
                     NoDemand::Unsupported(field) => (Mark::Bad, format!("{field} is not evaluated by this version")),
                     NoDemand::RootMissing("") => (Mark::Bad, "there is no trusted root in roots/".to_owned()),
                     NoDemand::RootMissing(name) => (Mark::Bad, format!("there is no roots/{name}.json")),
+                    NoDemand::RootTooOld(which) => (Mark::Bad, format!("its trusted root is too old ({which})")),
                     NoDemand::KeyMissing(name) => (Mark::Bad, format!("there is no keys/{name}.pub")),
                     NoDemand::NotForRepository(name) => {
                         (Mark::Bad, format!("`for` in keys/{name}.yaml leaves this repository out"))

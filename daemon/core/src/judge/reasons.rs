@@ -106,6 +106,7 @@ pub(super) fn of_no_demand(why: &NoDemand<'_>) -> Option<Reason> {
     match why {
         NoDemand::Unsupported(field) => Some(Reason::about(Code::Unsupported, *field)),
         NoDemand::RootMissing(name) => Some(Reason::about(Code::RootMissing, *name)),
+        NoDemand::RootTooOld(which) => Some(Reason::about(Code::RootTooOld, which)),
         NoDemand::KeyMissing(name) => Some(Reason::about(Code::KeyMissing, *name)),
         NoDemand::NotForRepository(name) => Some(Reason::about(Code::KeyNotForRepository, *name)),
         NoDemand::StaticPass | NoDemand::StaticFail(_) => None,

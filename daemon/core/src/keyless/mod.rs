@@ -18,6 +18,7 @@ mod identity;
 mod key_id;
 mod log;
 mod message;
+mod public_good;
 mod root;
 mod sct;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use found::{claim_of, examine_found};
 pub use identity::{Identity, Pattern, PatternError, extension_name};
 pub use log::{Checkpoint, CheckpointError, Entry, ProvenEntry};
 pub use message::{Hashes, Message, MessageHasher};
+pub use public_good::{PublicGood, public_good};
 pub use root::{Authority, Log, MAX_ROOT_BYTES, RootError, TrustedRoot};
 pub use sct::Sct;
 pub use timestamp::{ProvenTime, Token};

@@ -65,7 +65,7 @@ impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Said<T> {
 
 /// An instant: RFC 3339, or a date, which means its first moment in UTC.
 #[derive(Clone, Copy, Debug)]
-struct Instant(Timestamp);
+pub(super) struct Instant(pub(super) Timestamp);
 
 impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -10,6 +10,7 @@ mod deny;
 mod files;
 mod key_file;
 mod read;
+mod root_file;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -17,7 +18,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::check::SignedHash;
 use crate::digest::Digest;
@@ -43,17 +44,58 @@ pub struct TrustSet {
     pub roots: BTreeMap<String, Root>,
     /// deny.yaml
     pub deny: Deny,
+    /// What the configuration says beside the files.
+    pub rules: Rules,
     /// What follows for each key, in files and written into policies.
     anchors: BTreeMap<AnchorId, Anchor>,
 }
 
-/// One `roots/<name>.json`.
+/// What the configuration says about trust, beside the folder's files. The default asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `[trust] root_max_age_days`: how old a root may be before nothing that leans on it is accepted.
+    pub root_max_age: Option<SignedDuration>,
+}
+
+/// One `roots/<name>.json`, with what `roots/<name>.yaml` says of it.
 #[derive(Clone, Debug)]
 pub struct Root {
     /// The hash of all that it names: another spelling of the same root is the same.
     pub id: AnchorId,
     /// Whom it names.
     pub root: Arc<TrustedRoot>,
+    /// `asOf`: when somebody last knew it to be the current one.
+    pub as_of: Option<Timestamp>,
+}
+
+impl Root {
+    /// Returns the instant from which its age counts: `asOf`, else the newest beginning that it names itself, which is
+    /// older; `None` where it names none, so that nobody knows its age.
+    pub fn dated(&self) -> Option<Timestamp> {
+        self.as_of.or_else(|| self.root.newest())
+    }
+}
+
+/// How long a root may be leaned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootEnd {
+    /// For as long as it is there: no limit is configured.
+    Never,
+    /// Until this instant, which is excluded.
+    At(Timestamp),
+    /// Not at all: there is a limit, and nobody knows how old it is.
+    Always,
+}
+
+impl RootEnd {
+    /// Says whether it is over.
+    pub fn is_over(self, now: Timestamp) -> bool {
+        match self {
+            Self::Never => false,
+            Self::At(end) => now >= end,
+            Self::Always => true,
+        }
+    }
 }
 
 /// What a signature is checked against.
@@ -267,9 +309,23 @@ pub struct Reading {
 }
 
 impl TrustSet {
-    /// Reads the files. Never fails: what is wrong is in the faults.
+    /// Reads the files, with no rules beside them. Never fails: what is wrong is in the faults.
     pub fn read(files: &TrustFiles) -> Reading {
-        read::read(files)
+        Self::read_under(files, Rules::default())
+    }
+
+    /// Reads the files, under these rules. Never fails: what is wrong is in the faults.
+    pub fn read_under(files: &TrustFiles, rules: Rules) -> Reading {
+        read::read(files, rules)
+    }
+
+    /// Says how long a root may be leaned on.
+    pub fn root_end(&self, root: &Root) -> RootEnd {
+        match (self.rules.root_max_age, root.dated()) {
+            (None, _) => RootEnd::Never,
+            (Some(age), Some(dated)) => RootEnd::At(dated.checked_add(age).unwrap_or(Timestamp::MAX)),
+            (Some(_), None) => RootEnd::Always,
+        }
     }
 
     fn new(
@@ -277,20 +333,26 @@ impl TrustSet {
         policies: BTreeMap<String, Policy>,
         roots: BTreeMap<String, Root>,
         deny: Deny,
+        rules: Rules,
     ) -> Self {
         let anchors = anchors::derive(&keys, &policies, &deny);
-        Self { keys, policies, roots, deny, anchors }
+        Self { keys, policies, roots, deny, rules, anchors }
     }
 
     /// Returns everything that a signature may have to be checked against, each once: keys, and the roots if a policy asks for
     /// identities.
     pub fn check_anchors(&self) -> Vec<CheckAnchor> {
         let mut anchors: Vec<CheckAnchor> = self.anchors().into_iter().map(CheckAnchor::Key).collect();
-        if self.keyless_policies().next().is_some() {
+        if self.asks_for_roots() {
             let roots: BTreeMap<AnchorId, &Root> = self.roots.values().map(|root| (root.id, root)).collect();
             anchors.extend(roots.into_values().cloned().map(CheckAnchor::Root));
         }
         anchors
+    }
+
+    /// Says whether anything leans on the roots.
+    pub fn asks_for_roots(&self) -> bool {
+        self.keyless_policies().next().is_some()
     }
 
     /// Returns the policies that ask for identities.
@@ -327,10 +389,14 @@ impl TrustSet {
         naming.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the earliest instant after `now` at which a verdict can change by itself (validFor).
+    /// Returns the earliest instant after `now` at which a verdict can change by itself: `validFor`, the age of roots.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = self.anchors.values().flat_map(|anchor| [anchor.life.valid_from, anchor.life.valid_until]);
-        ends.flatten().filter(|&end| end > now).min()
+        let roots = self.roots.values().map(|root| match self.root_end(root) {
+            RootEnd::At(end) => Some(end),
+            RootEnd::Never | RootEnd::Always => None,
+        });
+        ends.chain(roots).flatten().filter(|&end| end > now).min()
     }
 }
 
