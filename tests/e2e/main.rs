@@ -5,6 +5,7 @@
 mod arrows;
 mod attest;
 mod bad_input;
+mod clean;
 mod cli;
 mod cli_snapshots;
 mod content;

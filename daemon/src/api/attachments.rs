@@ -14,6 +14,7 @@ use super::status::ApiError;
 use super::{actor, content, convert};
 use crate::ops::Ctx;
 use crate::ops::attach;
+use crate::ops::clean::{self, Which};
 use crate::ops::sboms::{self, Form, Sbom};
 
 pub(super) struct Service {
@@ -43,6 +44,37 @@ impl Attachments for Service {
             size: attached.size,
             old: attached.old.map(|digest| digest.to_string()).unwrap_or_default(),
             seq: attached.seq,
+        }))
+    }
+
+    async fn clean(&self, request: Request<v1::CleanRequest>) -> Result<Response<v1::CleanResponse>, Status> {
+        let actor = actor(&request, "clean");
+        let request = request.into_inner();
+        let which = match request.kind() {
+            v1::CleanKind::Signature => Which::Signatures,
+            v1::CleanKind::Attestation => Which::Attestations,
+            v1::CleanKind::Sbom => Which::Sboms,
+            v1::CleanKind::Referrer => Which::Referrers,
+            v1::CleanKind::All => Which::All,
+            v1::CleanKind::Unspecified => {
+                return Err(ApiError::invalid("invalid-argument", "`kind` says what is to be cleaned").into());
+            }
+        };
+        let subject = request.reference.parse().map_err(ApiError::from)?;
+        let mode = if request.dry_run { clean::Mode::DryRun } else { clean::Mode::Clean };
+        let cleaned = clean::clean(&self.ctx, actor, &subject, which, mode).await.map_err(ApiError::from)?;
+        let removed = cleaned.removed.iter().map(|one| v1::CleanedManifest {
+            manifest: one.manifest.to_string(),
+            kind: one.kind.name().to_owned(),
+            tag: one.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+            signatures: u32::try_from(one.signatures).unwrap_or(u32::MAX),
+        });
+        Ok(Response::new(v1::CleanResponse {
+            repository: cleaned.held.repository.to_string(),
+            digest: cleaned.held.digest.to_string(),
+            removed: removed.collect(),
+            elsewhere: cleaned.elsewhere.iter().map(ToString::to_string).collect(),
+            seq: cleaned.seq,
         }))
     }
 

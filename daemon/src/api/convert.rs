@@ -184,6 +184,7 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Save => "save",
         OperationKind::Load => "load",
         OperationKind::Attach => "attach",
+        OperationKind::Clean => "clean",
     }
 }
 

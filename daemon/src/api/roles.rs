@@ -36,6 +36,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/larder.v1.Artifacts/ResolveReference", ASK),
     ("/larder.v1.Artifacts/SetTag", CHANGE),
     ("/larder.v1.Attachments/AttachSbom", CHANGE),
+    ("/larder.v1.Attachments/Clean", CHANGE),
     ("/larder.v1.Attachments/ListSboms", ASK),
     ("/larder.v1.Attachments/ReadSbom", ASK),
     ("/larder.v1.Content/FindMissing", CHANGE),

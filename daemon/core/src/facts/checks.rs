@@ -162,7 +162,8 @@ impl Facts {
         // Whole sets are compared, for there are few: a million signatures that lack nothing take a glance each.
         let mut lacking: HashMap<u32, Vec<AnchorId>> = HashMap::new();
         let mut missing = Vec::new();
-        for number in signatures.into_iter().filter(|&number| self.is_checkable(number)) {
+        let is_wanted = |&number: &u32| self.is_checkable(number) && !self.lost.contains(&number);
+        for number in signatures.into_iter().filter(is_wanted) {
             let Some(entry) = row(&self.signatures, number) else { continue };
             let lacks = lacking.entry(entry.tried).or_insert_with(|| {
                 let tried = self.checks.set(entry.tried);
@@ -178,7 +179,9 @@ impl Facts {
     pub fn valid_under(&self, anchor: AnchorId) -> u64 {
         let Some(anchor) = self.anchor_number(&anchor) else { return 0 };
         let valid = |valid: &&ValidRow| valid.anchor == anchor && valid.hash.is_some();
-        self.checks.valid.iter().filter(valid).count() as u64
+        let lost =
+            self.lost.iter().filter(|&&signature| matches!(self.tried(signature, Some(anchor)), Tried::Valid(_)));
+        (self.checks.valid.iter().filter(valid).count() as u64).saturating_sub(lost.count() as u64)
     }
 
     /// Returns the anchor's number; `None` where nothing was ever tried against it.
