@@ -223,3 +223,30 @@ fn roots_are_added_replaced_and_removed_by_hand() {
     assert!(world.home.trust().file("keys/lab.pub").exists());
     world.home.larder(["trust", "remove", "roots/lab"]).exits(1).is_a_clear_error("lab");
 }
+
+#[test]
+fn what_is_broken_beside_a_good_signature_is_told() {
+    let world = trusting("alice@example.com");
+    let name = "image-bad-legacy-stamp-flip";
+    load(&world, &[name]);
+    let image = reference(&world, name);
+    world.home.larder(["pull", &image]).exits(0);
+    becomes(&world, &image, State::Verified);
+    let explained = world.home.larder(["explain", &image]).exits(0).stdout;
+    assert!(explained.contains("timestamp is broken: "), "the log proves it, and the timestamp is told: {explained}");
+    assert!(explained.contains("its payload names ") && explained.contains(", and not this repository"), "{explained}");
+    let file = world.home.write_beside("root.json", root("good.json"));
+    let file = file.to_str().expect("UTF-8");
+    let asked = ["verify", "--trusted-root", file, "--certificate-identity", "alice@example.com"];
+    let verified = world.home.larder([&asked[..], &["--certificate-oidc-issuer", ISSUER, &image]].concat()).exits(0);
+    assert!(verified.stderr.contains("something is broken that was not asked for: timestamp: "), "{}", verified.stderr);
+    // Nothing is told of a good one but the name that differs. Held elsewhere, for both are of one image.
+    let world = trusting("alice@example.com");
+    load(&world, &["image-rekor1-tsa"]);
+    let good = reference(&world, "image-rekor1-tsa");
+    let file = world.home.write_beside("root.json", root("good.json"));
+    let asked =
+        ["verify", "--trusted-root", file.to_str().expect("UTF-8"), "--certificate-identity", "alice@example.com"];
+    let verified = world.home.larder([&asked[..], &["--certificate-oidc-issuer", ISSUER, &good]].concat()).exits(0);
+    assert!(!verified.stderr.contains("broken"), "{}", verified.stderr);
+}

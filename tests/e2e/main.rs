@@ -8,6 +8,7 @@ mod bad_input;
 mod clean;
 mod cli;
 mod cli_snapshots;
+mod conditions;
 mod content;
 mod endpoint;
 mod endpoint_clients;

@@ -102,6 +102,9 @@ fn tell(cleaned: &v1::CleanResponse, applied: bool, output: &Output) -> Result<(
         output.say(&format!("nothing of that kind is attached to {}; nothing was changed", name(cleaned)));
     } else {
         output.data(&lines(cleaned, applied, output.columns()).join("\n"))?;
+        if !applied {
+            output.data("nothing was changed")?;
+        }
     }
     if !cleaned.elsewhere.is_empty() {
         let elsewhere = cleaned.elsewhere.join(", ");
@@ -124,9 +127,6 @@ fn lines(cleaned: &v1::CleanResponse, applied: bool, columns: Option<usize>) -> 
     let rows: Vec<Vec<String>> = cleaned.removed.iter().map(row).collect();
     let mut lines = vec![format!("{verb} {}", name(cleaned))];
     lines.extend(indented(&rows, columns));
-    if !applied {
-        lines.push("nothing was changed".to_owned());
-    }
     lines
 }
 

@@ -1,5 +1,9 @@
 //! `larder verify-attestation`.
 
+mod policy;
+
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::verify::asked;
@@ -18,6 +22,7 @@ use crate::output::Output;
 
 Examples:
   larder verify-attestation --key cosign.pub --type spdxjson registry.example.org/store/app:1.4
+  larder verify-attestation --key cosign.pub --type vuln --policy no-critical.rego registry.example.org/store/app:1.4
   larder verify-attestation --key cosign.pub --type slsaprovenance1 registry.example.org/store/app:1.4 |
     jq -r .payload | base64 -d"
 )]
@@ -27,6 +32,9 @@ pub(crate) struct Arguments {
     /// The predicate's type: custom, slsaprovenance, slsaprovenance1, spdx, spdxjson, cyclonedx, link, vuln, openvex or a URI
     #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
     predicate_type: String,
+    /// A condition in Rego that every attestation must meet: `data.signature.allow` must be true
+    #[arg(long, value_name = "FILE.rego")]
+    policy: Vec<PathBuf>,
     /// What the attestations are about, held or not
     #[arg(value_name = "REF", required = true)]
     references: Vec<String>,
@@ -39,6 +47,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             Error::new("usage", message).hint("policies of the trust folder ask for attestations, too: docs/trust.md")
         );
     }
+    let policies = policy::read(&arguments.policy)?;
     let request = arguments.flags.request(output)?;
     for reference in arguments.references {
         let mut request = request.clone();
@@ -46,6 +55,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         request.attestations = true;
         request.predicate_type.clone_from(&arguments.predicate_type);
         let answer = asked::verify(request, output).await?;
+        policy::check(&policies, &answer)?;
         asked::header(&reference, &answer).iter().for_each(|line| output.say(line));
         for one in &answer.accepted {
             output.json_line(&asked::envelope(one))?;

@@ -41,6 +41,8 @@ pub(crate) fn reason(reason: &Reason) -> String {
         "only-attested" => format!("attested by {detail}, which is not a signature"),
         "root-missing" if detail.is_empty() => "a policy asks for identities, and there is no trusted root".to_owned(),
         "root-missing" => format!("a policy asks for the trusted root {detail}, which is not there"),
+        "proof-missing" => format!("signed, and not proven by a log or a timestamp as the policy asks: {detail}"),
+        "condition-failed" => format!("what is attested does not meet the policy's condition {detail}"),
         "root-too-old" => format!("the trusted root is older than is allowed here: {detail}"),
         "identity-refused" => format!("not signed by whom the policy asks for: {detail}"),
         "names-another-digest" => format!("a signature here is for another image: {}", short(detail)),

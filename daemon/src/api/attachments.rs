@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _};
 use larder_core::Digest;
-use larder_core::judge::Signed;
+use larder_core::judge::{Signed, Signer, Who};
 use larder_proto::v1;
 use larder_proto::v1::attachments_server::Attachments;
 use tokio_util::sync::CancellationToken;
@@ -114,9 +114,13 @@ fn sbom(of: &Sbom) -> v1::Sbom {
         Signed::By(signers) => signers,
         Signed::No | Signed::Untrusted | Signed::Pending => &[],
     };
-    let signer = |signer: &larder_core::judge::Signer| v1::SbomSigner {
-        key: signer.key.clone(),
-        key_id: signer.anchor.to_string(),
+    let signer = |signer: &Signer| match signer {
+        Signer::Key { name, anchor } => {
+            v1::SbomSigner { key: name.clone(), key_id: anchor.to_string(), ..v1::SbomSigner::default() }
+        }
+        Signer::Identity(Who { subject, issuer }) => {
+            v1::SbomSigner { identity: subject.clone(), issuer: issuer.clone(), ..v1::SbomSigner::default() }
+        }
     };
     v1::Sbom {
         kind: of.kind.name().to_owned(),

@@ -6,6 +6,7 @@
 pub mod added;
 pub mod artifacts;
 pub mod attach;
+mod beside;
 pub mod catalog;
 pub mod checks;
 pub mod clean;

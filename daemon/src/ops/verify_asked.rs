@@ -240,7 +240,7 @@ impl<'a> Trial<'a> {
 impl Accepted {
     /// Returns the names of the checks that ran.
     pub fn checks(&self, asked_annotations: bool) -> Vec<&'static str> {
-        let Matched { key, certificate, accepted, names_digest } = &self.matched;
+        let Matched { key, certificate, accepted, names_digest, broken: _ } = &self.matched;
         let is_keyless = key.is_none() && certificate.is_some();
         let ran = [
             (true, Check::Signature.name()),

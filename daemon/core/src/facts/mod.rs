@@ -27,7 +27,7 @@ use crate::signature::{Format, Says, SignatureId};
 use crate::verdict::State;
 
 pub use self::bytes::FactsError;
-pub(crate) use self::checks::Tried;
+pub(crate) use self::checks::{Dated, Holding, Tried};
 
 /// The most signatures that count for one subject and source repository, beside those valid under a known key.
 ///
@@ -566,6 +566,11 @@ impl Facts {
         self.found_of(signature)
             .filter_map(|place| self.name_of(place))
             .any(|(repository, _)| repositories.contains(repository))
+    }
+
+    /// Returns when a signature was first seen here.
+    pub(crate) fn signature_seen(&self, signature: u32) -> Option<Timestamp> {
+        row(&self.signatures, signature).map(|entry| entry.first_seen.time())
     }
 
     /// Returns a signature's format.

@@ -280,7 +280,7 @@ fn who_signed_is_who_counts_here_and_now() {
     let by = |view: &TrustView, ids: &[SignatureId]| {
         signed(&facts, view, &repository(), digest("sbom"), &ids.iter().copied().collect(), now())
     };
-    let release = Signed::By(vec![Signer { key: "release".to_owned(), anchor: key(1).id() }]);
+    let release = Signed::By(vec![Signer::Key { name: "release".to_owned(), anchor: key(1).id() }]);
     let settled = TrustView::Settled(Arc::clone(&set));
     assert_eq!(by(&settled, &[]), Signed::No);
     assert_eq!(by(&settled, &[bad, good]), release, "no subject has to be there");

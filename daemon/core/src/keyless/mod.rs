@@ -33,7 +33,7 @@ pub use asn1::Malformed;
 pub use classic::ClassicEvidence;
 pub use demand::{Accepted, Check, Demands, Finding};
 pub use evidence::{CertificateFacts, ChainFacts, Evidence, examine};
-pub use found::{claim_of, examine_found};
+pub use found::{broken_beside, claim_of, examine_by_key, examine_found};
 pub use identity::{Identity, Pattern, PatternError, extension_name};
 pub use log::{Checkpoint, CheckpointError, Entry, ProvenEntry};
 pub use message::{Hashes, Message, MessageHasher};

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use jiff::SignedDuration;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 
 use super::*;
@@ -55,6 +56,9 @@ fn what_was_begun_to_be_revoked_is_revoked() {
         let reading = with_settings(settings);
         assert_eq!(reading.faults, [], "{settings}");
         assert!(reading.set.keys["a"].revoked.is_some(), "{settings}");
+        let for_ever = !settings.contains("at:");
+        assert_eq!(reading.set.keys["a"].ends.for_ever, for_ever, "{settings}");
+        assert_eq!(reading.set.keys["a"].ends.before().is_some(), !for_ever, "{settings}");
     }
     assert_eq!(with_settings("{}\n").set.keys["a"].revoked, None);
 }
@@ -166,7 +170,8 @@ fn a_policy_as_sigstore_users_write_it() {
 fn what_is_not_evaluated_never_helps() {
     let images = "  images: [{glob: \"**\"}]\n  authorities:";
     for (spec, authority, whole) in [
-        (format!("{images} [{{key: {{secretRef: {{name: a}}}}, ctlog: {{}}}}]\n"), Some("ctlog"), None),
+        (format!("{images} [{{key: {{secretRef: {{name: a}}}}, ctlog: {{id: x}}}}]\n"), Some("ctlog.id"), None),
+        (format!("{images} [{{static: {{action: pass}}, ctlog: {{}}}}]\n"), Some("ctlog"), None),
         (format!("{images} [{{key: {{kms: \"awskms://x\"}}}}]\n"), Some("key.kms"), None),
         (
             format!("{images} [{{key: {{secretRef: {{name: a, namespace: b}}}}}}]\n"),
