@@ -63,7 +63,8 @@ impl App {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let last = last_trust(&store).await;
-        let (trust, settled) = Folder::watch(config.trust_folder.clone(), last, cancel.clone(), &tasks);
+        let (trust, settled) =
+            Folder::watch(config.trust_folder.clone(), config.trust_rules, last, cancel.clone(), &tasks);
         let remotes = Remotes::new(config.registries.clone()).context("setting up the registry client")?;
         let ctx = Ctx {
             store,

@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use larder_core::Repository;
 use larder_core::glob::Glob;
+use larder_core::policy::Rules;
 use larder_core::reference::{DOCKER_HUB, LOCAL};
 use larder_proto::place::{self, PlaceError};
 use serde::Deserialize;
@@ -44,6 +46,8 @@ pub const DEFAULT_KEEP_BYTES: u64 = 1 << 30;
 pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 /// How long a segment of the journal may be told to be, in bytes.
 const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
+/// The most days that trusted roots may be allowed to be old: a hundred years.
+const MAX_ROOT_AGE_DAYS: u32 = 36_525;
 /// The most bytes that the file may have.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -62,6 +66,8 @@ pub struct Config {
     pub concurrency: usize,
     /// The trust folder.
     pub trust_folder: PathBuf,
+    /// What `[trust]` says beside the folder's files.
+    pub trust_rules: Rules,
     /// The registries.
     pub registries: RegistriesConfig,
     /// The API over TCP; `None` where it is on the socket only.
@@ -233,6 +239,7 @@ struct JournalTable {
 #[serde(deny_unknown_fields, default)]
 struct TrustTable {
     folder: Option<PathBuf>,
+    root_max_age_days: Option<Spanned<u32>>,
 }
 
 impl Config {
@@ -317,6 +324,16 @@ impl Config {
                 return Err(wrong(number.span().start, format!("segment_bytes is a number from {least} to {most}")));
             }
         };
+        let root_max_age = match &file.trust.root_max_age_days {
+            None => None,
+            Some(days) if (1..=MAX_ROOT_AGE_DAYS).contains(days.get_ref()) => {
+                Some(SignedDuration::from_hours(24 * i64::from(*days.get_ref())))
+            }
+            Some(days) => {
+                let message = format!("root_max_age_days is a number from 1 to {MAX_ROOT_AGE_DAYS}");
+                return Err(wrong(days.span().start, message));
+            }
+        };
         let keep = Keep {
             days: file.journal.keep_days.unwrap_or(DEFAULT_KEEP_DAYS),
             bytes: file.journal.keep_bytes.unwrap_or(DEFAULT_KEEP_BYTES),
@@ -339,6 +356,7 @@ impl Config {
             gate: file.gate,
             concurrency,
             trust_folder: home.join(file.trust.folder.unwrap_or_else(|| "trust".into())),
+            trust_rules: Rules { root_max_age },
             registries: RegistriesConfig { registries, concurrency, timeout, places: Places::default() },
             log: LogConfig { level, format: file.log.format },
             journal: JournalConfig { keep, segment_bytes },

@@ -536,6 +536,12 @@ fn trust() {
     // The key's scope names the registry's port.
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     session.transcript.hide(listed["health"]["set"].as_str().expect("a digest"), "sha256:…");
+    session.usage(&["trust", "add-root"], &[]);
+    session.larder(&["trust", "add-root", "--public-good", "--dry-run"], 0);
+    session.larder(&["trust", "add-root", "--public-good", "--output", "json"], 0);
+    session.larder(&["trust", "add-root", "--public-good"], 0);
+    session.larder(&["trust", "add-root", "notakey.txt"], 1);
+    session.larder(&["trust", "remove", "public-good"], 0);
     session.usage(&["trust", "allow"], &[]);
     session.larder(&["trust", "allow", &session.reference("1.1"), "--dry-run"], 2);
     let repository = session.reference("1.0").trim_end_matches(":1.0").to_owned();

@@ -99,3 +99,16 @@ fn triangulate() {
     session.larder(&["triangulate", "localhost/team/app:1"], 1);
     session.matches("triangulate");
 }
+
+#[test]
+fn clean() {
+    let (mut session, reference) = of_cosign();
+    session.usage(&["clean"], &[]);
+    session.larder(&["clean", &reference], 1);
+    session.larder(&["clean", "--dry-run", &reference], 0);
+    session.larder(&["clean", "--type", "sbom", "--yes", &reference, "--output", "json"], 0);
+    session.larder(&["clean", "--yes", &reference], 0);
+    session.larder(&["clean", "--yes", &reference], 0);
+    session.larder(&["clean", "--yes", "alpine"], 1);
+    session.matches("clean");
+}

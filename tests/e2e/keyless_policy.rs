@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use harness::Watch;
 use harness::fixtures::{Layout, cosign};
 use larder_proto::v1::{State, Verdict};
 use serde_json::{Value, json};
@@ -157,4 +158,95 @@ fn an_authority_may_ask_for_timestamps_another_root_or_an_attestation() {
     becomes(&world, &image, State::Verified);
     ask(json!({"keyless": keyless, "attestations": [{"predicateType": "custom"}]}));
     becomes(&world, &image, State::Untrusted);
+}
+
+#[test]
+fn a_root_that_becomes_too_old_is_told_at_that_instant() {
+    let world = World::with_config("[trust]\nroot_max_age_days = 1\n");
+    load(&world, &["image-rekor1-tsa"]);
+    let image = reference(&world, "image-rekor1-tsa");
+    world.home.trust().policy("people", &asks("alice@example.com"));
+    let file = world.home.write_beside("lab.json", root("good.json"));
+    let file = file.to_str().expect("UTF-8");
+    // Without a date its age counts from its newest entry, which is older than a day.
+    let added = world.home.larder(["trust", "add-root", file]).exits(0);
+    assert!(added.stderr.contains("older than root_max_age_days"), "{}", added.stderr);
+    world.home.larder(["pull", &image]).exits(0);
+    let reasons = verdict(&world, &image).reasons;
+    assert!(reasons.iter().any(|reason| reason.code == "root-too-old"), "{reasons:?}");
+    let as_of = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24) + jiff::SignedDuration::from_secs(4);
+    world.home.larder(["trust", "add-root", file, "--as-of", &as_of.to_string()]).exits(0);
+    becomes(&world, &image, State::Verified);
+    let status = world.home.larder(["status"]).exits(0).stdout;
+    assert!(status.contains("root lab: as of ") && status.contains("counts until "), "{status}");
+    let (watch, _) = Watch::start_complete(&world.home);
+    let (_, line) = watch.until("a change", |line| line["type"] == "change" && line["to"] == "untrusted");
+    assert!(line["reasons"].to_string().contains("root-too-old"), "{line}");
+    for verb in [&["status"][..], &["daemon", "status"], &["trust", "list"]] {
+        let said = world.home.larder(verb).stdout;
+        assert!(said.contains("lab") && said.contains("too old: as of"), "{verb:?}: {said}");
+    }
+}
+
+#[test]
+fn roots_are_added_replaced_and_removed_by_hand() {
+    let world = World::start();
+    let file = |name: &str, bytes: &[u8]| world.home.write_beside(name, bytes).to_str().expect("UTF-8").to_owned();
+    let (good, other) = (file("good.json", &root("good.json")), file("other.json", &root("other.json")));
+    let shipped = world.home.larder(["trust", "add-root", "--public-good", "--output", "json"]).exits(0).json();
+    assert_eq!((&shipped["name"], &shipped["root"]["stated"]), (&json!("public-good"), &json!(true)), "{shipped}");
+    let settings = fs::read_to_string(world.home.trust().file("roots/public-good.yaml")).expect("its date");
+    assert!(settings.contains("asOf: 2026-11-05T00:00:00Z"), "{settings}");
+    world.home.larder(["trust", "add-root", &good, "--name", "lab"]).exits(0);
+    let again = world.home.larder(["trust", "add-root", &good, "--name", "lab"]).exits(0);
+    assert!(again.stderr.contains("nothing was changed"), "{}", again.stderr);
+    let taken = world.home.larder(["trust", "add-root", &other, "--name", "lab"]).exits(1);
+    taken.is_a_clear_error("roots/lab.json").says(&["--replace"]);
+    assert_eq!(fs::read(world.home.trust().file("roots/lab.json")).expect("the root"), root("good.json"));
+    world.home.larder(["trust", "add-root", &good, "--name", "lab", "--as-of", "2026-01-01"]).exits(0);
+    world.home.larder(["trust", "add-root", &other, "--name", "lab", "--replace"]).exits(0);
+    assert_eq!(fs::read(world.home.trust().file("roots/lab.json")).expect("the root"), root("other.json"));
+    assert!(!world.home.trust().file("roots/lab.yaml").exists(), "the old copy's date says nothing of the new one");
+    world.home.larder(["trust", "add-root", &good, "--name", "x", "--as-of", "2999-01-01"]).exits(1);
+    let broken = file("broken.json", b"{}");
+    world.home.larder(["trust", "add-root", &broken]).exits(1).is_a_clear_error("broken.json").hints();
+    // A key of the same name is another thing.
+    let signer = harness::Signer::new("lab");
+    world.home.trust().key("lab", &signer);
+    world.daemon.client().trust_becomes("settled", 1, 0);
+    world.home.larder(["trust", "remove", "lab"]).exits(1).is_a_clear_error("a key and a root");
+    world.home.larder(["trust", "remove", "roots/lab"]).exits(0);
+    world.home.larder(["trust", "remove", "public-good"]).exits(0);
+    for name in ["lab.json", "public-good.json", "public-good.yaml"] {
+        assert!(!world.home.trust().file("roots").join(name).exists(), "{name}");
+    }
+    assert!(world.home.trust().file("keys/lab.pub").exists());
+    world.home.larder(["trust", "remove", "roots/lab"]).exits(1).is_a_clear_error("lab");
+}
+
+#[test]
+fn what_is_broken_beside_a_good_signature_is_told() {
+    let world = trusting("alice@example.com");
+    let name = "image-bad-legacy-stamp-flip";
+    load(&world, &[name]);
+    let image = reference(&world, name);
+    world.home.larder(["pull", &image]).exits(0);
+    becomes(&world, &image, State::Verified);
+    let explained = world.home.larder(["explain", &image]).exits(0).stdout;
+    assert!(explained.contains("timestamp is broken: "), "the log proves it, and the timestamp is told: {explained}");
+    assert!(explained.contains("its payload names ") && explained.contains(", and not this repository"), "{explained}");
+    let file = world.home.write_beside("root.json", root("good.json"));
+    let file = file.to_str().expect("UTF-8");
+    let asked = ["verify", "--trusted-root", file, "--certificate-identity", "alice@example.com"];
+    let verified = world.home.larder([&asked[..], &["--certificate-oidc-issuer", ISSUER, &image]].concat()).exits(0);
+    assert!(verified.stderr.contains("something is broken that was not asked for: timestamp: "), "{}", verified.stderr);
+    // Nothing is told of a good one but the name that differs. Held elsewhere, for both are of one image.
+    let world = trusting("alice@example.com");
+    load(&world, &["image-rekor1-tsa"]);
+    let good = reference(&world, "image-rekor1-tsa");
+    let file = world.home.write_beside("root.json", root("good.json"));
+    let asked =
+        ["verify", "--trusted-root", file.to_str().expect("UTF-8"), "--certificate-identity", "alice@example.com"];
+    let verified = world.home.larder([&asked[..], &["--certificate-oidc-issuer", ISSUER, &good]].concat()).exits(0);
+    assert!(!verified.stderr.contains("broken"), "{}", verified.stderr);
 }

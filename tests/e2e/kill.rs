@@ -34,6 +34,8 @@ enum Scene {
     Save,
     /// An image is pushed to a registry.
     Push,
+    /// What is attached to an image is taken away.
+    Clean,
     /// A key is removed.
     Trust,
     /// A key is added and removed by the client.
@@ -52,7 +54,7 @@ enum Scene {
     Prune,
 }
 
-const SCENES: [Scene; 15] = [
+const SCENES: [Scene; 16] = [
     Scene::Create,
     Scene::First,
     Scene::Pull,
@@ -60,6 +62,7 @@ const SCENES: [Scene; 15] = [
     Scene::Load,
     Scene::Save,
     Scene::Push,
+    Scene::Clean,
     Scene::Trust,
     Scene::Edit,
     Scene::Snapshot,
@@ -164,6 +167,7 @@ impl Stage {
                 let _ = fs::remove_dir_all(&place);
                 home.larder(["save", &self.reference("first"), "-o", &place]).code == 0
             }
+            Scene::Clean => home.larder(["clean", "--yes", &self.reference("first")]).code == 0,
             Scene::Edit => {
                 let key = home.beside("other.pub");
                 fs::write(&key, Signer::new("other").public_pem()).expect("a key");
@@ -231,6 +235,12 @@ impl Stage {
                 // Where it died before the work began, the key is still there.
                 let there = home.trust().file("keys/release.pub").exists();
                 client.becomes(&self.reference("first"), if there { State::Verified } else { State::Untrusted });
+            }
+            Scene::Clean => {
+                // The tag and the signature go together, or neither does.
+                let sig = daemon.http().manifest(&self.served(), &self.first.digest_tag(".sig")).status == 200;
+                assert!(!(confirmed && sig), "{point}: confirmed and still there");
+                client.becomes(&self.reference("first"), if sig { State::Verified } else { State::Unsigned });
             }
             Scene::Save => {
                 let saved = home.beside("saved");
@@ -354,7 +364,8 @@ fn a_death_at_every_point_during_everything_that_writes() {
     let all: BTreeSet<_> = reached.iter().flat_map(|(_, hit)| hit.iter().copied()).collect();
     let never: Vec<_> = points.iter().filter(|point| !all.contains(*point)).collect();
     assert!(never.is_empty(), "no scene reached these points: {never:?}");
-    for scene in [Scene::Pull, Scene::Load, Scene::Save, Scene::Receive, Scene::Trust, Scene::Snapshot, Scene::Prune] {
+    let writing = [Scene::Pull, Scene::Load, Scene::Save, Scene::Receive, Scene::Clean, Scene::Trust];
+    for scene in writing.into_iter().chain([Scene::Snapshot, Scene::Prune]) {
         assert!(reached.iter().any(|(of, hit)| *of == scene && !hit.is_empty()), "{scene:?} reached no point");
     }
 }

@@ -5,8 +5,10 @@
 mod arrows;
 mod attest;
 mod bad_input;
+mod clean;
 mod cli;
 mod cli_snapshots;
+mod conditions;
 mod content;
 mod endpoint;
 mod endpoint_clients;

@@ -80,6 +80,7 @@ fn help_fits_the_terminal() {
         "sbom",
         "download",
         "triangulate",
+        "clean",
         "daemon",
         "quickstart",
         "completion",

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use larder_proto::v1;
 use serde_json::{Value, json};
 
+use super::trust::roots::age;
 use crate::connect::remote::Remote;
 use crate::connect::{Client, Place, connect_to_running, try_connect};
 use crate::error::Error;
@@ -215,6 +216,7 @@ fn lines(status: &v1::GetStatusResponse, columns: Option<usize>, now: jiff::Time
         let end = if colour.is_empty() { "" } else { state::END };
         rows.push(row("trust", format!("{colour}{}{end}", trust.condition)));
         rows.extend(trust.faults.iter().map(|fault| row("", format!("{}: {}", fault.path, fault.message))));
+        rows.extend(trust.roots.iter().map(|root| row("root", format!("{}, {}", root.name, age(root, now)))));
     }
     if let Some(journal) = &status.journal {
         if let Some(pruned) = time::read(journal.pruned_at.as_ref()) {
@@ -262,6 +264,7 @@ fn to_json(status: &v1::GetStatusResponse) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::trust::roots::age;
     use super::*;
 
     #[test]

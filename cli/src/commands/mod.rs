@@ -4,6 +4,7 @@ mod attach;
 mod attach_evidence;
 mod attest;
 mod cat;
+mod clean;
 mod completion;
 mod copy;
 mod daemon;
@@ -86,6 +87,7 @@ pub(crate) enum Command {
     Attach(attach::Arguments),
     Sbom(sbom::Arguments),
     Download(download::Arguments),
+    Clean(clean::Arguments),
     Triangulate(triangulate::Arguments),
     Serve(serve::Arguments),
     Login(login::Login),
@@ -141,6 +143,7 @@ impl Command {
             Self::Attach(arguments) => attach::run(arguments, output).await,
             Self::Sbom(arguments) => sbom::run(arguments, output).await,
             Self::Download(arguments) => download::run(arguments, output).await,
+            Self::Clean(arguments) => clean::run(arguments, output).await,
             Self::Triangulate(arguments) => triangulate::run(arguments, output).await,
             Self::Serve(arguments) => serve::run(arguments, output).await,
             Self::Login(arguments) => login::login(arguments, output).await,

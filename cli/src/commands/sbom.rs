@@ -168,12 +168,19 @@ fn form(sbom: &v1::Sbom) -> &'static str {
 
 fn signed_by(sbom: &v1::Sbom) -> String {
     let verb = if sbom.form() == v1::SbomForm::Attestation { "attested" } else { "signed" };
-    let names: Vec<&str> = sbom.signers.iter().map(|signer| signer.key.as_str()).collect();
+    let names: Vec<String> = sbom.signers.iter().map(signer_name).collect();
     match sbom.signed() {
         v1::SbomSigned::Yes => format!("{verb} by {}", names.join(", ")),
         v1::SbomSigned::Untrusted => format!("{verb} by nobody who is trusted"),
         v1::SbomSigned::Pending => "not checked yet".to_owned(),
         v1::SbomSigned::No | v1::SbomSigned::Unspecified => "not signed".to_owned(),
+    }
+}
+
+fn signer_name(signer: &v1::SbomSigner) -> String {
+    match signer.identity.as_str() {
+        "" => signer.key.clone(),
+        identity => format!("{identity} ({})", signer.issuer),
     }
 }
 
@@ -190,7 +197,14 @@ fn row(sbom: &v1::Sbom) -> Vec<String> {
 }
 
 fn to_json(sbom: &v1::Sbom) -> Value {
-    let signer = |signer: &v1::SbomSigner| json!({ "key": signer.key, "key_id": signer.key_id });
+    let signer = |signer: &v1::SbomSigner| {
+        json!({
+            "key": json::text_of(&signer.key),
+            "key_id": json::text_of(&signer.key_id),
+            "identity": json::text_of(&signer.identity),
+            "issuer": json::text_of(&signer.issuer),
+        })
+    };
     json!({
         "kind": sbom.kind,
         "form": form(sbom),
@@ -234,12 +248,18 @@ mod tests {
         sbom.signed = v1::SbomSigned::Untrusted.into();
         assert_eq!(signed_by(&sbom), "signed by nobody who is trusted");
         sbom.signed = v1::SbomSigned::Yes.into();
-        let signer = |key: &str| v1::SbomSigner { key: key.to_owned(), key_id: "00".to_owned() };
+        let signer = |key: &str| v1::SbomSigner { key: key.to_owned(), key_id: "00".to_owned(), ..Default::default() };
         sbom.signers = vec![signer("build"), signer("release")];
         sbom.form = v1::SbomForm::Attestation.into();
         sbom.predicate_type = "https://spdx.dev/Document".to_owned();
         assert_eq!(signed_by(&sbom), "attested by build, release");
         assert_eq!(what(&sbom), "spdx SBOM 6f1c0e2b9d77 (attestation, https://spdx.dev/Document, 2.0 KiB)");
         assert_eq!(to_json(&sbom)["signers"][1]["key"], "release");
+        sbom.signers = vec![v1::SbomSigner {
+            identity: "alice@example.org".to_owned(),
+            issuer: "https://accounts.example.org".to_owned(),
+            ..Default::default()
+        }];
+        assert_eq!(signed_by(&sbom), "attested by alice@example.org (https://accounts.example.org)");
     }
 }

@@ -6,6 +6,7 @@ use larder_proto::v1::query_result::Result as Answer;
 use serde_json::{Map, Value, json};
 
 use super::ls;
+use super::trust::roots::age;
 use crate::connect::{Client, connect};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -142,6 +143,8 @@ fn lines(summary: &v1::SummarizeResponse, columns: Option<usize>, now: jiff::Tim
     }
     trust.push_str(&format!("   store: {}", text::bytes(summary.store_bytes)));
     lines.push(trust);
+    let roots = summary.trust.iter().flat_map(|health| &health.roots);
+    lines.extend(roots.map(|root| format!("  root {}: {}", root.name, age(root, now))));
     let rows: Vec<Vec<String>> = summary.not_accepted.iter().map(|verdict| row(verdict, columns.is_some())).collect();
     lines.extend(indented(&rows, columns));
     let more = summary.not_accepted_total.saturating_sub(rows.len() as u64);

@@ -1,4 +1,6 @@
-//! `larder trust`: add, remove, list, allow.
+//! `larder trust`: add, add-root, remove, list, allow.
+
+pub(super) mod roots;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Edit {
     Add(Add),
+    AddRoot(roots::AddRoot),
     Remove(Remove),
     List(List),
     Allow(Allow),
@@ -61,13 +64,14 @@ struct Add {
     all: bool,
 }
 
-/// Trust a key no longer
+/// Trust a key, or a root, no longer
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   larder trust remove release --dry-run
-  larder trust remove release")]
+  larder trust remove release
+  larder trust remove roots/public-good")]
 struct Remove {
-    /// The key's name, as `larder trust list` shows it
+    /// The name, as `larder trust list` shows it; keys/NAME or roots/NAME where a key and a root share it
     #[arg(value_name = "NAME")]
     name: String,
     /// Show what would change, and change nothing
@@ -78,7 +82,7 @@ struct Remove {
     all: bool,
 }
 
-/// List keys, policies and denials, and what is wrong with them
+/// List keys, roots, policies and denials, and what is wrong with them
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   larder trust list
@@ -109,6 +113,7 @@ struct Allow {
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, Error> {
     match arguments.edit {
         Edit::Add(arguments) => add(arguments, output).await,
+        Edit::AddRoot(arguments) => roots::add(arguments, output).await,
         Edit::Remove(arguments) => remove(arguments, output).await,
         Edit::List(List {}) => list(output).await,
         Edit::Allow(arguments) => allow(arguments, output).await,
@@ -191,20 +196,67 @@ fn default_name(path: &Path) -> Result<String, Error> {
 
 async fn remove(arguments: Remove, output: &Output) -> Result<Exit, Error> {
     let client = connect(output).await?;
-    let request = v1::RemoveKeyRequest { name: arguments.name.clone(), dry_run: arguments.dry_run };
-    let removed = client.trust().remove_key(request).await?.into_inner();
-    removed.warnings.iter().for_each(|warning| output.warn(warning));
+    let (what, name) = what_is(&client, &arguments.name).await?;
+    let dry_run = arguments.dry_run;
+    let (effect, warnings) = match what {
+        What::Key => {
+            let request = v1::RemoveKeyRequest { name: name.clone(), dry_run };
+            let removed = client.trust().remove_key(request).await?.into_inner();
+            (removed.effect, removed.warnings)
+        }
+        What::Root => {
+            let request = v1::RemoveRootRequest { name: name.clone(), dry_run };
+            let removed = client.trust().remove_root(request).await?.into_inner();
+            (removed.effect, removed.warnings)
+        }
+    };
+    warnings.iter().for_each(|warning| output.warn(warning));
     if output.is_json() {
         output.document(&json!({
-            "name": arguments.name,
-            "effect": effect::to_json(removed.effect.as_ref()),
-            "warnings": removed.warnings,
+            "name": name,
+            "effect": effect::to_json(effect.as_ref()),
+            "warnings": warnings,
         }))?;
         return Ok(Exit::Done);
     }
-    let edit = format!("removing key {}", arguments.name);
-    effect::write(output, &edit, &removed.effect.unwrap_or_default(), listing(arguments.all))?;
+    let edit = format!("removing {} {name}", what.noun());
+    effect::write(output, &edit, &effect.unwrap_or_default(), listing(arguments.all))?;
     Ok(Exit::Done)
+}
+
+/// What a name in the trust folder is.
+#[derive(Clone, Copy)]
+enum What {
+    Key,
+    Root,
+}
+
+impl What {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Root => "root",
+        }
+    }
+}
+
+/// Says what a name means: a key's, unless only a root has it.
+async fn what_is(client: &Client, name: &str) -> Result<(What, String), Error> {
+    if let Some(name) = name.strip_prefix("keys/") {
+        return Ok((What::Key, name.to_owned()));
+    }
+    if let Some(name) = name.strip_prefix("roots/") {
+        return Ok((What::Root, name.to_owned()));
+    }
+    let trust = client.trust().list_trust(v1::ListTrustRequest {}).await?.into_inner();
+    let is_key = trust.keys.iter().any(|key| key.name == name);
+    let is_root = trust.roots.iter().any(|root| root.name == name);
+    match (is_key, is_root) {
+        (true, true) => Err(Error::new("ambiguous-name", format!("{name} is a key and a root"))
+            .hint(format!("say keys/{name} or roots/{name}; nothing was changed"))),
+        (false, true) => Ok((What::Root, name.to_owned())),
+        (_, false) => Ok((What::Key, name.to_owned())),
+    }
 }
 
 /// Refuses a reference where a glob over repositories is meant: a policy for a tag matches nothing, silently.
@@ -276,11 +328,11 @@ async fn list(output: &Output) -> Result<Exit, Error> {
         output.document(&to_json(&trust))?;
         return Ok(Exit::Done);
     }
-    output.data(&lines(&trust, output.columns()).join("\n"))?;
+    output.data(&lines(&trust, output.columns(), jiff::Timestamp::now()).join("\n"))?;
     Ok(Exit::Done)
 }
 
-fn lines(trust: &v1::ListTrustResponse, columns: Option<usize>) -> Vec<String> {
+fn lines(trust: &v1::ListTrustResponse, columns: Option<usize>, now: jiff::Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     let health = trust.health.clone().unwrap_or_default();
     let colour = if health.condition == "settled" { "" } else { state::WAITING };
@@ -288,6 +340,8 @@ fn lines(trust: &v1::ListTrustResponse, columns: Option<usize>) -> Vec<String> {
     lines.push(format!("{}  {colour}{}{end}", health.folder, health.condition));
     lines.extend(health.faults.iter().map(|fault| format!("  {}: {}", fault.path, fault.message)));
     lines.extend(section("keys", &trust.keys.iter().map(key_row).collect::<Vec<_>>(), columns));
+    let roots = trust.roots.iter().map(|root| roots::row(root, now));
+    lines.extend(section("roots", &roots.collect::<Vec<_>>(), columns));
     let policies = trust.policies.iter().map(|policy| {
         vec![policy.name.clone(), policy.globs.join(", "), policy.mode.clone(), policy.authorities.join("; ")]
     });
@@ -352,6 +406,7 @@ fn to_json(trust: &v1::ListTrustResponse) -> Value {
     let denial = |one: &v1::Denial| json!({"kind": one.kind, "what": one.what, "reason": json::text_of(&one.reason)});
     json!({
         "keys": trust.keys.iter().map(key_json).collect::<Vec<_>>(),
+        "roots": trust.roots.iter().map(json::root).collect::<Vec<_>>(),
         "policies": trust.policies.iter().map(policy).collect::<Vec<_>>(),
         "denials": trust.denials.iter().map(denial).collect::<Vec<_>>(),
         "health": json::trust_health(trust.health.as_ref()),
@@ -418,7 +473,7 @@ mod tests {
             v1::TrustHealth { condition: "settled".to_owned(), folder: "/h/trust".to_owned(), ..Default::default() };
         let trust = v1::ListTrustResponse { keys: vec![key], health: Some(health), ..Default::default() };
         assert_eq!(
-            lines(&trust, None),
+            lines(&trust, None, jiff::Timestamp::UNIX_EPOCH),
             [
                 "/h/trust  settled",
                 "keys",

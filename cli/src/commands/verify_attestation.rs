@@ -1,5 +1,9 @@
 //! `larder verify-attestation`.
 
+mod policy;
+
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::verify::asked::{self, Place};
@@ -19,6 +23,7 @@ use crate::output::Output;
 
 Examples:
   larder verify-attestation --key cosign.pub --type spdxjson registry.example.org/store/app:1.4
+  larder verify-attestation --key cosign.pub --type vuln --policy no-critical.rego registry.example.org/store/app:1.4
   larder verify-attestation --key cosign.pub --type slsaprovenance1 registry.example.org/store/app:1.4 |
     jq -r .payload | base64 -d"
 )]
@@ -28,6 +33,9 @@ pub(crate) struct Arguments {
     /// The predicate's type: custom, slsaprovenance, slsaprovenance1, spdx, spdxjson, cyclonedx, link, vuln, openvex or a URI
     #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
     predicate_type: String,
+    /// A condition in Rego that every attestation must meet: `data.signature.allow` must be true
+    #[arg(long, value_name = "FILE.rego")]
+    policy: Vec<PathBuf>,
     /// What the attestations are about, held or not
     #[arg(value_name = "REF", required = true)]
     references: Vec<String>,
@@ -40,6 +48,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
             Error::new("usage", message).hint("policies of the trust folder ask for attestations, too: docs/trust.md")
         );
     }
+    let policies = policy::read(&arguments.policy)?;
     let request = arguments.flags.request(output)?;
     for reference in arguments.references {
         let mut request = request.clone();
@@ -48,6 +57,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         request.predicate_type.clone_from(&arguments.predicate_type);
         let place = arguments.flags.place();
         let answer = asked::verify(request, place, output).await?;
+        policy::check(&policies, &answer)?;
         let name = if place == Place::Layout { reference } else { names::full(&reference) };
         asked::header(&name, &answer).iter().for_each(|line| output.say(line));
         for one in &answer.accepted {

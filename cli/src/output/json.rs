@@ -116,6 +116,19 @@ pub(crate) fn trust_health(health: Option<&v1::TrustHealth>) -> Value {
         "set": text_of(&health.set),
         "since": time_of(health.since.as_ref()),
         "faults": faults,
+        "roots": health.roots.iter().map(root).collect::<Vec<_>>(),
+    })
+}
+
+/// Returns a trusted root and its age.
+pub(crate) fn root(root: &v1::Root) -> Value {
+    json!({
+        "name": root.name,
+        "id": root.id,
+        "as_of": time_of(root.as_of.as_ref()),
+        "stated": root.stated,
+        "until": time_of(root.until.as_ref()),
+        "too_old": root.too_old,
     })
 }
 

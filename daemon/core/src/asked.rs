@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::key::{AnchorId, PublicKey};
 use crate::keyless::{
-    Accepted, CertificateFacts, Check, ClassicEvidence, Demands, Finding, Identity, TrustedRoot, claim_of, examine,
+    Accepted, CertificateFacts, Check, ClassicEvidence, Demands, Evidence, Finding, Identity, TrustedRoot, claim_of,
+    examine,
 };
 use crate::signature::dsse::{COSIGN_SIGN, Statement};
 use crate::signature::found::Beside;
@@ -75,6 +76,8 @@ pub struct Held {
     pub accepted: Accepted,
     /// Whether it was checked to name the digest.
     pub names_digest: bool,
+    /// What is beside it and broken, though nobody asked for it.
+    pub broken: Vec<Finding>,
 }
 
 /// How much of the evidence is asked for, by cosign's flags.
@@ -146,7 +149,8 @@ impl Asked {
         let claim = claim_of(found, &evidence, None)?;
         let proven = examine(&claim, &self.root);
         let accepted = proven.meets(&self.demands)?;
-        Ok(Held { key: None, certificate: proven.certificate, accepted, names_digest: false })
+        let broken = all_broken(&evidence, &proven);
+        Ok(Held { key: None, certificate: proven.certificate, accepted, names_digest: false, broken })
     }
 
     /// Tries each key; where none fits, the words are those of the first.
@@ -154,11 +158,10 @@ impl Asked {
         let evidence = self.evidence(found)?;
         let mut first = None;
         for key in keys {
-            let held = claim_of(found, &evidence, Some(key))
-                .and_then(|claim| examine(&claim, &self.root).meets(&self.demands));
-            match held {
-                Ok(accepted) => {
-                    return Ok(Held { key: Some(key.id()), certificate: None, accepted, names_digest: false });
+            let proven = claim_of(found, &evidence, Some(key)).map(|claim| examine(&claim, &self.root));
+            match proven.and_then(|proven| Ok((proven.meets(&self.demands)?, all_broken(&evidence, &proven)))) {
+                Ok((accepted, broken)) => {
+                    return Ok(Held { key: Some(key.id()), certificate: None, accepted, names_digest: false, broken });
                 }
                 Err(finding) => first = first.or(Some(finding)),
             }
@@ -250,6 +253,11 @@ impl Held {
             keep(!self.accepted.timestamps.is_empty(), &annotations.timestamp),
         )
     }
+}
+
+/// Returns what is beside a signature and broken: what cannot be read, and what proves nothing whomever one trusts.
+fn all_broken(classic: &ClassicEvidence, proven: &Evidence) -> Vec<Finding> {
+    classic.faults.iter().cloned().chain(proven.broken()).collect()
 }
 
 /// Returns what a signature says beside the digest: a payload's `optional`, or a subject's annotations.

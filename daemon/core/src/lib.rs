@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod policy;
 pub mod protojson;
 pub mod reference;
+pub mod rego;
 pub mod sbom;
 pub mod signature;
 pub mod verdict;

@@ -141,6 +141,10 @@ pub enum Code {
     KeyMissing,
     /// A policy names a trusted root that is not there, or asks for identities and there is no root.
     RootMissing,
+    /// The trusted roots that a policy could lean on are older than the configuration lets them be.
+    RootTooOld,
+    /// A key signed it, and nothing proves that as a policy asks: no log, no timestamp.
+    ProofMissing,
     /// A certificate's holder signed it, and a check that a policy asks for fails.
     IdentityRefused,
     /// Something that this version does not evaluate: a field, or a format of signatures.
@@ -157,6 +161,8 @@ pub enum Code {
     NotAsAsked,
     /// A policy asks for an attestation of a type that none here has.
     AttestationMissing,
+    /// A policy's condition does not hold for what is attested.
+    ConditionFailed,
     /// A known key attested something about it, which is no signature.
     OnlyAttested,
     /// The signature names another digest.
@@ -171,7 +177,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of docs/reasons.md.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::SignedBy,
         Self::StaticPass,
         Self::ViaIndex,
@@ -190,6 +196,8 @@ impl Code {
         Self::PolicyFailed,
         Self::KeyMissing,
         Self::RootMissing,
+        Self::RootTooOld,
+        Self::ProofMissing,
         Self::IdentityRefused,
         Self::Unsupported,
         Self::KeyNotForRepository,
@@ -198,6 +206,7 @@ impl Code {
         Self::WrongHash,
         Self::NotAsAsked,
         Self::AttestationMissing,
+        Self::ConditionFailed,
         Self::OnlyAttested,
         Self::NamesAnotherDigest,
         Self::UnreadablePayload,
@@ -226,6 +235,8 @@ impl Code {
             Self::PolicyFailed => "policy-failed",
             Self::KeyMissing => "key-missing",
             Self::RootMissing => "root-missing",
+            Self::RootTooOld => "root-too-old",
+            Self::ProofMissing => "proof-missing",
             Self::IdentityRefused => "identity-refused",
             Self::Unsupported => "unsupported",
             Self::KeyNotForRepository => "key-not-for-repository",
@@ -234,6 +245,7 @@ impl Code {
             Self::WrongHash => "wrong-hash",
             Self::NotAsAsked => "not-as-asked",
             Self::AttestationMissing => "attestation-missing",
+            Self::ConditionFailed => "condition-failed",
             Self::OnlyAttested => "only-attested",
             Self::NamesAnotherDigest => "names-another-digest",
             Self::UnreadablePayload => "unreadable-payload",

@@ -143,5 +143,6 @@ fn accepted_signature(one: Accepted, asked_annotations: bool) -> v1::AcceptedSig
         log_entry,
         timestamp,
         checks,
+        broken: matched.broken.iter().map(|one| format!("{}: {}", one.reason(), one.words)).collect(),
     }
 }

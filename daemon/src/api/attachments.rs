@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _};
 use larder_core::Digest;
-use larder_core::judge::Signed;
+use larder_core::judge::{Signed, Signer, Who};
 use larder_core::signature::found::Annotations;
 use larder_proto::v1;
 use larder_proto::v1::attachments_server::Attachments;
@@ -16,6 +16,7 @@ use super::{actor, content, convert};
 use crate::ops::Ctx;
 use crate::ops::attach;
 use crate::ops::attach_evidence::{Given, evidence};
+use crate::ops::clean::{self, Which};
 use crate::ops::sboms::{self, Form, Sbom};
 
 /// The most bytes of all annotations of one signature: far less than a manifest may have.
@@ -85,6 +86,37 @@ impl Attachments for Service {
         }))
     }
 
+    async fn clean(&self, request: Request<v1::CleanRequest>) -> Result<Response<v1::CleanResponse>, Status> {
+        let actor = actor(&request, "clean");
+        let request = request.into_inner();
+        let which = match request.kind() {
+            v1::CleanKind::Signature => Which::Signatures,
+            v1::CleanKind::Attestation => Which::Attestations,
+            v1::CleanKind::Sbom => Which::Sboms,
+            v1::CleanKind::Referrer => Which::Referrers,
+            v1::CleanKind::All => Which::All,
+            v1::CleanKind::Unspecified => {
+                return Err(ApiError::invalid("invalid-argument", "`kind` says what is to be cleaned").into());
+            }
+        };
+        let subject = request.reference.parse().map_err(ApiError::from)?;
+        let mode = if request.dry_run { clean::Mode::DryRun } else { clean::Mode::Clean };
+        let cleaned = clean::clean(&self.ctx, actor, &subject, which, mode).await.map_err(ApiError::from)?;
+        let removed = cleaned.removed.iter().map(|one| v1::CleanedManifest {
+            manifest: one.manifest.to_string(),
+            kind: one.kind.name().to_owned(),
+            tag: one.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+            signatures: u32::try_from(one.signatures).unwrap_or(u32::MAX),
+        });
+        Ok(Response::new(v1::CleanResponse {
+            repository: cleaned.held.repository.to_string(),
+            digest: cleaned.held.digest.to_string(),
+            removed: removed.collect(),
+            elsewhere: cleaned.elsewhere.iter().map(ToString::to_string).collect(),
+            seq: cleaned.seq,
+        }))
+    }
+
     async fn list_sboms(
         &self,
         request: Request<v1::ListSbomsRequest>,
@@ -121,9 +153,13 @@ fn sbom(of: &Sbom) -> v1::Sbom {
         Signed::By(signers) => signers,
         Signed::No | Signed::Untrusted | Signed::Pending => &[],
     };
-    let signer = |signer: &larder_core::judge::Signer| v1::SbomSigner {
-        key: signer.key.clone(),
-        key_id: signer.anchor.to_string(),
+    let signer = |signer: &Signer| match signer {
+        Signer::Key { name, anchor } => {
+            v1::SbomSigner { key: name.clone(), key_id: anchor.to_string(), ..v1::SbomSigner::default() }
+        }
+        Signer::Identity(Who { subject, issuer }) => {
+            v1::SbomSigner { identity: subject.clone(), issuer: issuer.clone(), ..v1::SbomSigner::default() }
+        }
     };
     v1::Sbom {
         kind: of.kind.name().to_owned(),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use larder_core::judge::{Mark, Node};
+use larder_core::policy::{Root, RootEnd, TrustSet};
 use larder_core::verdict::{Gate, Reason, State, Verdict};
 use larder_core::{Descriptor, Tag};
 use larder_proto::v1;
@@ -125,7 +126,25 @@ pub(super) fn node(tree: Node) -> v1::ExplainNode {
     }
 }
 
-pub(super) fn trust_health(published: &Published, folder: &Path) -> v1::TrustHealth {
+pub(super) fn roots(set: &TrustSet, now: Timestamp) -> Vec<v1::Root> {
+    let root = |(name, root): (&String, &Root)| {
+        let end = set.root_end(root);
+        v1::Root {
+            name: name.clone(),
+            id: root.id.to_string(),
+            as_of: root.dated().map(timestamp),
+            stated: root.as_of.is_some(),
+            until: match end {
+                RootEnd::At(end) => Some(timestamp(end)),
+                RootEnd::Never | RootEnd::Always => None,
+            },
+            too_old: end.is_over(now),
+        }
+    };
+    set.roots.iter().map(root).collect()
+}
+
+pub(super) fn trust_health(published: &Published, folder: &Path, now: Timestamp) -> v1::TrustHealth {
     let condition = match published.condition {
         Condition::Starting => "starting",
         Condition::Settled => "settled",
@@ -143,6 +162,7 @@ pub(super) fn trust_health(published: &Published, folder: &Path) -> v1::TrustHea
         set: published.in_force.map(|(set, _)| set.to_string()).unwrap_or_default(),
         since: published.in_force.map(|(_, since)| timestamp(since)),
         folder: folder.display().to_string(),
+        roots: published.view.sets().next().map(|set| roots(set, now)).unwrap_or_default(),
     }
 }
 
@@ -164,6 +184,7 @@ fn operation_kind(kind: OperationKind) -> &'static str {
         OperationKind::Save => "save",
         OperationKind::Load => "load",
         OperationKind::Attach => "attach",
+        OperationKind::Clean => "clean",
     }
 }
 

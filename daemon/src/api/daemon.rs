@@ -39,7 +39,7 @@ impl Daemon for Service {
             seq: status.seq,
             read_only: status.read_only.unwrap_or_default(),
             rebuild: status.rebuilding.map(|(done, total)| v1::Rebuild { done, total }),
-            trust: Some(trust_health(&status.trust, &self.process.trust_folder)),
+            trust: Some(trust_health(&status.trust, &self.process.trust_folder, self.ctx.clock.now())),
             subjects: status.subjects,
             recovered: self.process.recovered.clone(),
             journal: Some(v1::JournalHealth {

@@ -76,8 +76,8 @@ fn code_of(reason: &str) -> Code {
         "invalid-reference" | "invalid-digest" | "invalid-key" | "invalid-name" | "invalid-glob" | "bad-signature"
         | "invalid-material" | "local-repository" | "not-a-subject" | "reserved-tag" | "no-tag"
         | "invalid-argument" | "unsupported-digest" | "empty-sbom" | "sbom-too-long" | "invalid-predicate"
-        | "invalid-layout" | "unreadable-file" | "no-name" => Code::InvalidArgument,
-        "not-held" | "no-sbom" | "not-found" | "no-platform" | "no-such-key" => Code::NotFound,
+        | "invalid-layout" | "unreadable-file" | "no-name" | "invalid-root" => Code::InvalidArgument,
+        "not-held" | "no-sbom" | "not-found" | "no-platform" | "no-such-key" | "no-such-root" => Code::NotFound,
         "name-taken" => Code::AlreadyExists,
         "not-accepted" => Code::PermissionDenied,
         "left-out"

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use larder_core::policy::{AuthorityKind, KeyFile, Mode as PolicyMode, Policy, TrustSet};
 use larder_proto::v1;
 use larder_proto::v1::trust_server::Trust;
@@ -11,7 +12,8 @@ use super::convert;
 use super::status::ApiError;
 use crate::ops::Ctx;
 use crate::ops::status::Process;
-use crate::ops::trust_edit::{self, Consent, Edited, Effect, Listed, Mode};
+use crate::ops::trust_edit::{self, Consent, Edited, Effect, Listed, Mode, NewRoot};
+use crate::trust::edit::Replace;
 
 pub(super) struct Service {
     pub(super) ctx: Ctx,
@@ -29,7 +31,8 @@ impl Trust for Service {
             keys: listed.set.keys.iter().map(|(name, file)| key(&listed, name, file)).collect(),
             policies: listed.set.policies.iter().map(|(name, is)| policy(&listed, name, is)).collect(),
             denials: denials(&listed.set),
-            health: Some(convert::trust_health(&listed.published, &self.process.trust_folder)),
+            roots: convert::roots(&listed.set, self.ctx.clock.now()),
+            health: Some(convert::trust_health(&listed.published, &self.process.trust_folder, self.ctx.clock.now())),
         }))
     }
 
@@ -57,6 +60,34 @@ impl Trust for Service {
         let removed = trust_edit::remove_key(&self.ctx, &request.name, mode(request.dry_run));
         let Edited { effect: changed, warnings, .. } = removed.await.map_err(ApiError::from)?;
         Ok(Response::new(v1::RemoveKeyResponse { effect: Some(effect(&changed)), warnings }))
+    }
+
+    async fn add_root(&self, request: Request<v1::AddRootRequest>) -> Result<Response<v1::AddRootResponse>, Status> {
+        let request = request.into_inner();
+        let as_of = request.as_of.map(|time| Timestamp::new(time.seconds, time.nanos)).transpose();
+        let as_of = as_of.map_err(|_| ApiError::invalid("invalid-argument", "`as_of` is no time"))?;
+        let replace = if request.replace { Replace::Other } else { Replace::Never };
+        let root = NewRoot { json: request.trusted_root.into(), as_of, replace };
+        let added = trust_edit::add_root(&self.ctx, &request.name, &root, mode(request.dry_run));
+        let added = added.await.map_err(ApiError::from)?;
+        let listed = trust_edit::list(&self.ctx).await;
+        let roots = convert::roots(&listed.set, self.ctx.clock.now());
+        Ok(Response::new(v1::AddRootResponse {
+            root: roots.into_iter().find(|root| root.name == added.name),
+            unchanged: added.unchanged,
+            effect: Some(effect(&added.effect)),
+            warnings: added.warnings,
+        }))
+    }
+
+    async fn remove_root(
+        &self,
+        request: Request<v1::RemoveRootRequest>,
+    ) -> Result<Response<v1::RemoveRootResponse>, Status> {
+        let request = request.into_inner();
+        let removed = trust_edit::remove_root(&self.ctx, &request.name, mode(request.dry_run));
+        let Edited { effect: changed, warnings, .. } = removed.await.map_err(ApiError::from)?;
+        Ok(Response::new(v1::RemoveRootResponse { effect: Some(effect(&changed)), warnings }))
     }
 
     async fn allow(&self, request: Request<v1::AllowRequest>) -> Result<Response<v1::AllowResponse>, Status> {

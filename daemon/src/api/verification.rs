@@ -79,7 +79,7 @@ impl Verification for Service {
             not_accepted_total: summary.not_accepted_total,
             keys: u32::try_from(keys).unwrap_or(u32::MAX),
             policies: u32::try_from(policies).unwrap_or(u32::MAX),
-            trust: Some(convert::trust_health(&status.trust, &self.process.trust_folder)),
+            trust: Some(convert::trust_health(&status.trust, &self.process.trust_folder, self.ctx.clock.now())),
             store_bytes: self.ctx.store.bytes(),
         }))
     }

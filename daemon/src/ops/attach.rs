@@ -133,6 +133,7 @@ pub async fn sbom(ctx: &Ctx, actor: Actor, subject: &Question, new: &Sbom) -> Re
         reference: Reference::by_digest(held.repository.clone(), held.digest).to_string(),
         manifests: vec![added],
         tags: vec![moved],
+        detached: Vec::new(),
     };
     let seq = ctx.perform(actor, operation).await?;
     Ok(Attached { held, tag, manifest: digest, size, old, seq })

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
+use jiff::Timestamp;
 use larder_core::Digest;
 use larder_core::check::{Checker, SignedHash};
 use larder_core::facts::{Facts, SignatureRow};
 use larder_core::key::AnchorId;
-use larder_core::keyless::{Evidence, examine_found};
+use larder_core::keyless::{Evidence, examine_by_key, examine_found};
 use larder_core::policy::{CheckAnchor, TrustView};
+use larder_core::rego::Condition;
 use larder_core::signature::found::{self, SignatureLayer};
 use larder_core::signature::{FoundSignature, SignatureId};
 
@@ -123,6 +125,11 @@ pub fn check_one(found: &FoundSignature, anchors: &[CheckAnchor]) -> Vec<CheckRe
         let outcome = match anchor {
             CheckAnchor::Key(key) => Outcome::Key(checker.as_ref().and_then(|checker| checker.check(key))),
             CheckAnchor::Root(root) => Outcome::Root(examine_found(found, &root.root).map(Arc::new)),
+            CheckAnchor::Logged { key, root } => Outcome::Logged(examine_by_key(found, key, &root.root).map(Arc::new)),
+            CheckAnchor::Dated { key, root } => {
+                Outcome::Dated(examine_by_key(found, key, &root.root).and_then(|evidence| evidence.proven_since()))
+            }
+            CheckAnchor::Condition(condition) => Outcome::Condition(holds(condition, found)),
         };
         CheckResult { signature: found.id, anchor: anchor.id(), outcome }
     };
@@ -147,6 +154,24 @@ pub enum Outcome {
     Key(Option<SignedHash>),
     /// What a root makes of a certificate's holder's signature.
     Root(Option<Arc<Evidence>>),
+    /// What a root makes of a key's signature.
+    Logged(Option<Arc<Evidence>>),
+    /// Since when a key's signature is proven to be there, by a root.
+    Dated(Option<Timestamp>),
+    /// Whether a condition holds for what an attestation says.
+    Condition(bool),
+}
+
+/// Says whether a condition holds for what is attested; of what it is not about, it says no.
+fn holds(condition: &Condition, found: &FoundSignature) -> bool {
+    if found.fault.is_some() || !condition.is_about(found.says.predicate_type()) {
+        return false;
+    }
+    let held = condition.check(&found.payload);
+    if let Err(error) = &held {
+        tracing::debug!(signature = %found.id, %error, "a policy's condition does not hold");
+    }
+    held.is_ok()
 }
 
 impl CheckResult {
@@ -158,6 +183,7 @@ impl CheckResult {
                 let facts = evidence.as_ref().and_then(|evidence| evidence.certificate.as_ref());
                 facts.is_some_and(|facts| !facts.chains.is_empty())
             }
+            Outcome::Logged(_) | Outcome::Dated(_) | Outcome::Condition(_) => false,
         }
     }
 
@@ -165,7 +191,11 @@ impl CheckResult {
     pub fn record(self, facts: &mut Facts) {
         match self.outcome {
             Outcome::Key(hash) => facts.record_check(self.signature, self.anchor, hash),
-            Outcome::Root(evidence) => facts.record_evidence(self.signature, self.anchor, evidence),
+            Outcome::Root(evidence) | Outcome::Logged(evidence) => {
+                facts.record_evidence(self.signature, self.anchor, evidence);
+            }
+            Outcome::Dated(since) => facts.record_dated(self.signature, self.anchor, since),
+            Outcome::Condition(holds) => facts.record_condition(self.signature, self.anchor, holds),
         }
     }
 }

@@ -266,7 +266,7 @@ async fn record(ctx: &Ctx, actor: Actor, all: &mut [Loading], place: &str) -> Re
     }
     let names: Vec<String> = all.iter().map(|loading| named(&loading.held())).collect();
     let reference = format!("{} from {place}", list(&names));
-    let operation = Operation { kind: OperationKind::Load, reference, manifests: added, tags };
+    let operation = Operation { kind: OperationKind::Load, reference, manifests: added, tags, detached: Vec::new() };
     let seq = ctx.perform(actor, operation).await?;
     Ok((manifests, seq))
 }

@@ -7,8 +7,10 @@ pub mod added;
 pub mod artifacts;
 pub mod attach;
 pub mod attach_evidence;
+mod beside;
 pub mod catalog;
 pub mod checks;
+pub mod clean;
 pub mod content;
 pub mod corruption;
 pub mod history;
@@ -129,7 +131,7 @@ impl Ctx {
         let ctx = self.clone();
         let performing = async move {
             let cause = cause_of(&operation);
-            let affected = tell::affected_by(&operation);
+            let affected = tell::affected_by(&operation, &ctx.store.facts());
             let mut events = healed(&ctx, &operation);
             events.push(Event::Operation(operation));
             let records = ctx.commit(actor.clone(), events).await?;
@@ -171,6 +173,7 @@ fn cause_of(operation: &Operation) -> Cause {
         OperationKind::Save => ("saved", "was saved"),
         OperationKind::Load => ("loaded", "was loaded"),
         OperationKind::Attach => ("attached", "got an SBOM"),
+        OperationKind::Clean => ("cleaned", "lost what was attached to it"),
     };
     Cause { code: code.to_owned(), detail: format!("{} {words}", operation.reference) }
 }

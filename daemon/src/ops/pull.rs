@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::artifact::{AttachedKind, DigestTag};
+use larder_core::facts::Facts;
 use larder_core::manifest::Manifest;
 use larder_core::verdict::Verdict;
 use larder_core::{Digest, Platform, Reference, Repository, Tag};
@@ -275,8 +276,13 @@ pub async fn pull(
     let seq = if added.is_empty() && tags.is_empty() {
         0
     } else {
-        let operation =
-            Operation { kind: OperationKind::Pull, reference: reference.to_string(), manifests: added, tags };
+        let operation = Operation {
+            kind: OperationKind::Pull,
+            reference: reference.to_string(),
+            manifests: added,
+            tags,
+            detached: Vec::new(),
+        };
         ctx.perform(actor, operation).await?
     };
     let attached = AttachedCounts::of(&planned, &described);
@@ -320,7 +326,10 @@ pub(super) async fn news(
     for Node { manifest, subject, attached, left_out } in &plan.nodes {
         let known = ctx.store.manifest_row(repository, manifest.digest()).await?;
         let known = known.filter(|row| {
-            !says_more(row, *subject, attached.as_ref(), left_out) && !ctx.store.facts().is_corrupt(row.digest)
+            let facts = ctx.store.facts();
+            !says_more(row, *subject, attached.as_ref(), left_out)
+                && !facts.is_corrupt(row.digest)
+                && !has_lost(&facts, row)
         });
         if let Some(row) = known.as_ref().filter(|row| !has_unread(row)) {
             signatures.push((manifest.digest(), u32::try_from(row.signatures.len()).unwrap_or(u32::MAX)));
@@ -328,7 +337,7 @@ pub(super) async fn news(
         }
         let new = describe(ctx, repository, manifest, *subject, attached.clone(), left_out.clone()).await?;
         let ids = |row: &ManifestAdded| row.signatures.iter().map(|one| one.id).collect::<Vec<_>>();
-        if known.is_some_and(|row| ids(&row) == ids(&new)) {
+        if known.is_some_and(|row| ids(&row) == ids(&new) && !has_lost(&ctx.store.facts(), &row)) {
             signatures.push((manifest.digest(), u32::try_from(new.signatures.len()).unwrap_or(u32::MAX)));
             continue;
         }
@@ -336,6 +345,12 @@ pub(super) async fn news(
         added.push(new);
     }
     Ok((added, signatures))
+}
+
+/// Says whether signatures of an attached manifest count no more, for they were taken away while it came.
+fn has_lost(facts: &Facts, row: &ManifestAdded) -> bool {
+    let Some(attached) = &row.attached else { return false };
+    row.signatures.iter().any(|one| !facts.is_found(one.id, &row.repository, attached.subject))
 }
 
 /// Says whether a manifest holds signatures that could not be read when it came: a later version may read them.

@@ -217,6 +217,7 @@ pub async fn push(
         reference: format!("{source} to {to}"),
         manifests: Vec::new(),
         tags: Vec::new(),
+        detached: Vec::new(),
     };
     let seq = ctx.perform(actor, operation).await?;
     Ok(Pushed { moved, manifests, attached: AttachedCounts::of(&planned, &[]), seq })

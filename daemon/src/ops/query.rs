@@ -10,7 +10,7 @@ use larder_core::reference::ReferenceError;
 use larder_core::verdict::{State, Verdict};
 use larder_core::{Digest, Reference, Repository, Tag};
 
-use super::Ctx;
+use super::{Ctx, beside};
 use crate::store::StoreError;
 
 /// What a question is about.
@@ -185,6 +185,8 @@ pub async fn explain(ctx: &Ctx, question: &Question) -> Result<(Answer, Node), Q
         let (verdict, node) = explain_judgement(&facts, &view, &held.repository, held.digest, ctx.clock.now());
         (verdict, node, facts.first_seen(&held.repository, held.digest))
     };
+    let mut node = node;
+    node.annotate(&beside::notes(ctx, &held, &view).await);
     Ok((Answer { held, tags, first_seen, verdict }, node))
 }
 

@@ -138,7 +138,13 @@ pub async fn manifest(
         }
         Named::Digest(_) => Vec::new(),
     };
-    let operation = Operation { kind: OperationKind::Receive, reference: reference.to_string(), manifests, tags };
+    let operation = Operation {
+        kind: OperationKind::Receive,
+        reference: reference.to_string(),
+        manifests,
+        tags,
+        detached: Vec::new(),
+    };
     let seq = ctx.perform(actor, operation).await?;
     Ok(Received {
         digest: manifest.digest(),
@@ -163,8 +169,13 @@ pub async fn remove_tag(ctx: &Ctx, actor: Actor, repository: &Repository, tag: &
         return Err(ReceiveError::NoSuchTag(reference));
     }
     let tags = vec![TagMoved { repository: repository.clone(), tag: tag.clone(), old: None, new: None }];
-    let operation =
-        Operation { kind: OperationKind::Receive, reference: reference.to_string(), manifests: Vec::new(), tags };
+    let operation = Operation {
+        kind: OperationKind::Receive,
+        reference: reference.to_string(),
+        manifests: Vec::new(),
+        tags,
+        detached: Vec::new(),
+    };
     ctx.perform(actor, operation).await?;
     Ok(())
 }

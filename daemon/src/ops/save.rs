@@ -164,6 +164,7 @@ pub async fn save(
         reference: format!("{} to {place}", list_names(&names)),
         manifests: Vec::new(),
         tags: Vec::new(),
+        detached: Vec::new(),
     };
     let seq = ctx.perform(actor, operation).await?;
     Ok((saved, seq))

@@ -145,7 +145,7 @@ pub async fn tag(ctx: &Ctx, actor: Actor, source: &Question, target: &Reference)
     let mut moves: Vec<TagMoved> = tags.into_iter().map(|(tag, digest)| moved(tag, digest)).collect();
     moves.push(moved(tag.clone(), held.digest));
     let reference = format!("{asked} as {}", Reference::by_tag(repository.clone(), tag.clone()));
-    let operation = Operation { kind: OperationKind::Tag, reference, manifests, tags: moves };
+    let operation = Operation { kind: OperationKind::Tag, reference, manifests, tags: moves, detached: Vec::new() };
     let seq = ctx.perform(actor, operation).await?;
     Ok(Tagged { tag, old, seq, answer: answer(ctx, named).await })
 }
@@ -368,8 +368,13 @@ pub async fn remove(
     }
     let names: Vec<String> = named.keys().map(|(repository, tag)| format!("{repository}:{tag}")).collect();
     let tags = named.into_keys().map(|(repository, tag)| TagMoved { repository, tag, old: None, new: None }).collect();
-    let operation =
-        Operation { kind: OperationKind::Untag, reference: named_first(&names), manifests: Vec::new(), tags };
+    let operation = Operation {
+        kind: OperationKind::Untag,
+        reference: named_first(&names),
+        manifests: Vec::new(),
+        tags,
+        detached: Vec::new(),
+    };
     let seq = ctx.perform(actor, operation).await?;
     Ok((removed, seq))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use larder_core::facts::Facts;
 use larder_core::judge::{Concern, judge_view};
 use larder_core::policy::TrustView;
 use larder_core::verdict::{State, Verdict};
@@ -54,8 +55,9 @@ impl From<Affected> for Which {
     }
 }
 
-/// Returns what an operation touches: the subjects that it brings, and the digests that its signatures hang on or name.
-pub fn affected_by(operation: &Operation) -> Affected {
+/// Returns what an operation touches: the subjects that it brings, and the digests that the signatures hang on or name which
+/// it brings or takes away. Asked before it is committed.
+pub fn affected_by(operation: &Operation, facts: &Facts) -> Affected {
     let mut affected = Affected::default();
     for manifest in &operation.manifests {
         if manifest.subject.is_some() {
@@ -64,6 +66,11 @@ pub fn affected_by(operation: &Operation) -> Affected {
         }
         affected.digests.extend(manifest.attached.as_ref().map(|attached| attached.subject));
         affected.digests.extend(manifest.signatures.iter().filter_map(|row| row.names));
+    }
+    for detached in &operation.detached {
+        affected.digests.insert(detached.subject);
+        let named = detached.signatures.iter().filter_map(|id| facts.signature(*id)?.names);
+        affected.digests.extend(named);
     }
     affected
 }

@@ -150,7 +150,7 @@ impl Follower {
             (Condition::Faulty, _) => ("trust-faulty", "the trust folder is faulty"),
             (Condition::Missing, _) => ("trust-missing", "the trust folder cannot be read"),
             (_, None) => ("recovered", "what was not told before larderd stopped"),
-            (_, Some((TrustView::Settled(_), _))) => ("time", "a key began or ceased to count"),
+            (_, Some((TrustView::Settled(_), _))) => ("time", "a key or a root began or ceased to count"),
             (_, Some(_)) => ("trust-settled", "the trust folder is without fault again"),
         };
         Cause { code: code.to_owned(), detail: detail.to_owned() }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use larder_core::judge::judge_view;
 use larder_core::key::{AnchorId, PublicKey};
 use larder_core::policy::{TrustSet, TrustView};
@@ -10,7 +12,7 @@ use larder_core::verdict::{Reason, State};
 use larder_core::{Digest, Repository, Tag};
 
 use super::{Ctx, checks};
-use crate::trust::edit::{Edit, EditError};
+use crate::trust::edit::{Edit, EditError, Replace};
 use crate::trust::{Condition, InForceError, Published};
 
 /// The most changes that an effect lists.
@@ -158,7 +160,7 @@ pub async fn add_key(
     let contents = ctx.trust.current().await;
     let edit = Edit::add_key(&contents, name, pem, globs)?;
     let mut edited = perform(ctx, &edit, mode, Consent::NotAsked).await?;
-    let after = TrustSet::read(&edit.preview(&contents.files)).set;
+    let after = ctx.trust.read(&edit.preview(&contents.files)).set;
     edited.warnings = idle(ctx, &after, edit.name());
     Ok(edited)
 }
@@ -171,6 +173,56 @@ pub async fn remove_key(ctx: &Ctx, name: &str, mode: Mode) -> Result<Edited, Tru
     let contents = ctx.trust.current().await;
     let edit = Edit::remove_key(&contents, name)?;
     perform(ctx, &edit, mode, Consent::NotAsked).await
+}
+
+/// Puts a trusted root into the folder.
+///
+/// # Errors
+/// Fails where the name holds another root that is not to be replaced, or the folder is faulty; what was written stays then.
+pub async fn add_root(ctx: &Ctx, name: &str, root: &NewRoot, mode: Mode) -> Result<Edited, TrustEditError> {
+    let contents = ctx.trust.current().await;
+    let NewRoot { json, as_of, replace } = root;
+    let edit = Edit::add_root(&contents, name, json, *as_of, *replace, ctx.clock.now())?;
+    let mut edited = perform(ctx, &edit, mode, Consent::NotAsked).await?;
+    let after = ctx.trust.read(&edit.preview(&contents.files)).set;
+    edited.warnings = of_root(&after, name, ctx.clock.now());
+    Ok(edited)
+}
+
+/// A root that is to be put into the folder.
+#[derive(Clone, Debug)]
+pub struct NewRoot {
+    /// The file.
+    pub json: Bytes,
+    /// When it was last known to be the current one.
+    pub as_of: Option<Timestamp>,
+    /// Whether it may take the place of another one.
+    pub replace: Replace,
+}
+
+/// Removes a trusted root's files.
+///
+/// # Errors
+/// Fails where there is no such root, or the folder is faulty; what was removed stays removed then.
+pub async fn remove_root(ctx: &Ctx, name: &str, mode: Mode) -> Result<Edited, TrustEditError> {
+    let contents = ctx.trust.current().await;
+    let edit = Edit::remove_root(&contents, name)?;
+    perform(ctx, &edit, mode, Consent::NotAsked).await
+}
+
+/// Says what is odd about a root that was added.
+fn of_root(set: &TrustSet, name: &str, now: Timestamp) -> Vec<String> {
+    let Some(root) = set.roots.get(name) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if set.root_end(root).is_over(now) {
+        warnings.push(format!(
+            "the root {name} is older than root_max_age_days lets it be, so nothing that leans on it is accepted"
+        ));
+    }
+    if !set.asks_for_roots() {
+        warnings.push("no policy asks for identities yet, so this root accepts nothing".to_owned());
+    }
+    warnings
 }
 
 /// Whether somebody has to say yes, and has.
@@ -215,7 +267,7 @@ async fn perform(ctx: &Ctx, edit: &Edit, mode: Mode, consent: Consent) -> Result
 
 /// Judges every subject before and after an edit. Checks that it would make missing are computed: they are facts, whatever is trusted.
 async fn effect(ctx: &Ctx, edit: &Edit) -> Effect {
-    let after = TrustSet::read(&edit.preview(&ctx.trust.files_in_force())).set;
+    let after = ctx.trust.read(&edit.preview(&ctx.trust.files_in_force())).set;
     checks::compute_all(ctx, &after.check_anchors()).await;
     let judging = ctx.clone();
     let judged = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,7 @@
 use larder_core::facts::{Facts, Told};
 use larder_core::manifest::is_index;
 
-use super::record::{Event, ManifestAdded, Record};
+use super::record::{Detached, Event, ManifestAdded, Record};
 
 /// Applies a record; applying it twice is as once, but for the signatures that are counted beyond the limit.
 pub(super) fn apply(facts: &mut Facts, record: &Record) {
@@ -11,6 +11,12 @@ pub(super) fn apply(facts: &mut Facts, record: &Record) {
         Event::Operation(operation) => {
             for manifest in &operation.manifests {
                 add_manifest(facts, record, manifest);
+            }
+            for Detached { repository, subject, signatures, uncounted, .. } in &operation.detached {
+                for id in signatures {
+                    facts.remove_signature(*id, repository, *subject);
+                }
+                facts.remove_uncounted(repository, *subject, *uncounted);
             }
         }
         Event::VerdictsTold(told) => {

@@ -162,6 +162,10 @@ fn key(bytes: &[u8]) -> Key {
     key
 }
 
+fn attached_key(repository: &Repository, digest: &Digest, subject: &Digest) -> Key {
+    key(format!("{repository}@{digest} of {subject}").as_bytes())
+}
+
 fn tag_key(repository: &Repository, tag: &Tag) -> Key {
     key(format!("{repository}:{tag}").as_bytes())
 }
@@ -172,6 +176,8 @@ struct Last {
     trust: u64,
     tags: HashMap<Key, u64>,
     corruption: HashMap<Digest, u64>,
+    /// When manifests were taken away last from what they were attached to.
+    detached: HashMap<Key, u64>,
     /// Manifests that were kept already.
     manifests: HashSet<Key>,
 }
@@ -182,6 +188,10 @@ impl Last {
             Event::Operation(operation) => {
                 for moved in &operation.tags {
                     self.tags.insert(tag_key(&moved.repository, &moved.tag), record.seq);
+                }
+                for gone in &operation.detached {
+                    let key = attached_key(&gone.repository, &gone.digest, &gone.subject);
+                    self.detached.insert(key, record.seq);
                 }
             }
             Event::TrustChanged(_) => self.trust = record.seq,
@@ -207,7 +217,19 @@ impl Last {
     /// Keeps of an operation the manifests that were not there, or not so, and the tags that were not moved again.
     fn keep_operation(&mut self, record: &Record, operation: &Operation, facts: &Facts) -> Option<Record> {
         let mut kept = operation.clone();
+        // What they took away is left out where it was brought.
+        kept.detached.clear();
         kept.manifests.retain_mut(|manifest| {
+            let hung = manifest.attached.as_ref().map(|attached| attached.subject);
+            let key_of = |subject| attached_key(&manifest.repository, &manifest.digest, &subject);
+            let taken = hung.map(key_of).and_then(|key| self.detached.get(&key));
+            if taken.is_some_and(|seq| *seq > record.seq) {
+                if manifest.subject.is_none() {
+                    return false;
+                }
+                (manifest.attached, manifest.uncounted) = (None, 0);
+                manifest.signatures.clear();
+            }
             first_sights(manifest, facts);
             // What lies beyond a limit is a sum.
             self.manifests.insert(key(&manifest.to_bytes())) || manifest.uncounted > 0

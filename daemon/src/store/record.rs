@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use larder_core::artifact::AttachedKind;
 use larder_core::facts::SignatureRow;
+use larder_core::signature::SignatureId;
 use larder_core::verdict::{Reason, State};
 use larder_core::{Digest, Repository, Tag};
 
@@ -92,7 +93,7 @@ pub enum Event {
 /// An operation: everything appears together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// pull, push, receive (at the endpoint), sign, tag, untag, save, load, attach.
+    /// pull, push, receive (at the endpoint), sign, tag, untag, save, load, attach, clean.
     pub kind: OperationKind,
     /// The reference as asked for.
     pub reference: String,
@@ -100,6 +101,8 @@ pub struct Operation {
     pub manifests: Vec<ManifestAdded>,
     /// The tags that it moved.
     pub tags: Vec<TagMoved>,
+    /// What it took away from where it was attached.
+    pub detached: Vec<Detached>,
 }
 
 /// What kind of operation.
@@ -123,6 +126,23 @@ pub enum OperationKind {
     Load,
     /// Got something attached, by a client.
     Attach,
+    /// Lost what was attached, by a client.
+    Clean,
+}
+
+/// A manifest that was attached to something and is so no more. Its bytes stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// Where.
+    pub repository: Repository,
+    /// The manifest.
+    pub digest: Digest,
+    /// What it hung on.
+    pub subject: Digest,
+    /// The signatures that are found there no more: those that nothing else attached there holds.
+    pub signatures: Vec<SignatureId>,
+    /// How many signatures it held beyond the limit.
+    pub uncounted: u32,
 }
 
 /// A manifest in a repository. Adding one that is there unites roles, left-outs shrink, first-seen stays.

@@ -127,6 +127,7 @@ pub fn name(kind: OperationKind) -> &'static str {
         OperationKind::Save => "save",
         OperationKind::Load => "load",
         OperationKind::Attach => "attach",
+        OperationKind::Clean => "clean",
     }
 }
 

@@ -9,13 +9,19 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use larder_core::Digest;
 use larder_core::glob::{Glob, GlobError};
 use larder_core::key::{KeyError, PublicKey};
+use larder_core::keyless::RootError;
 use larder_core::policy::{KeyFile, TrustFiles};
 
 use super::read::{Contents, MAX_FILE_BYTES, is_stem};
 use crate::store::disk::{self, FaultPoint, FaultPoints};
+
+mod roots;
+
+pub use roots::Replace;
 
 /// The greatest length of a name; with its extension and a temporary name's ornaments it fits a file name.
 const MAX_NAME: usize = 200;
@@ -49,8 +55,31 @@ pub enum EditError {
         /// The names that there are, a few of them.
         known: Vec<String>,
     },
+    /// The name holds another root.
+    #[error("roots/{name}.json holds another root")]
+    RootTaken {
+        /// The name.
+        name: String,
+    },
+    /// No root has this name.
+    #[error("there is no trusted root {name:?}")]
+    NoSuchRoot {
+        /// The name.
+        name: String,
+        /// The names that there are, a few of them.
+        known: Vec<String>,
+    },
+    /// The bytes are no trusted root.
+    #[error("this is no trusted root: {0}")]
+    BadRoot(#[from] RootError),
+    /// The root is longer than the folder's files may be.
+    #[error("the root has {0} bytes; {MAX_FILE_BYTES} are the most that are read in the trust folder")]
+    RootTooLong(usize),
+    /// A root cannot be known to be current on a day that has not come.
+    #[error("{0} has not come yet: nobody can know that the root is the current one then")]
+    AsOfAhead(Timestamp),
     /// The name is not one that is read.
-    #[error("{0:?} cannot be a key's name")]
+    #[error("{0:?} cannot be a name in the trust folder")]
     BadName(String),
     /// A glob is none.
     #[error("{glob:?} is not a valid glob")]
@@ -91,6 +120,10 @@ impl EditError {
             Self::NameTaken { .. } => "name-taken",
             Self::SettingsThere { .. } => "settings-there",
             Self::NoSuchKey { .. } => "no-such-key",
+            Self::RootTaken { .. } => "name-taken",
+            Self::NoSuchRoot { .. } => "no-such-root",
+            Self::BadRoot(_) | Self::RootTooLong(_) => "invalid-root",
+            Self::AsOfAhead(_) => "invalid-argument",
             Self::BadName(_) => "bad-name",
             Self::BadGlob { .. } => "bad-glob",
             Self::BadKey(_) => "bad-key",
@@ -113,6 +146,17 @@ impl EditError {
                 "there are no keys; `larder trust add KEY.pub` adds one".into()
             }
             Self::NoSuchKey { known, .. } => format!("keys that are: {}", known.join(", ")),
+            Self::RootTaken { name } => format!(
+                "`--replace` puts this one in its place, `--name` gives it another name; `larder trust list` shows {name}"
+            ),
+            Self::NoSuchRoot { known, .. } if known.is_empty() => {
+                "there are no roots; `larder trust add-root FILE` adds one".into()
+            }
+            Self::NoSuchRoot { known, .. } => format!("roots that are: {}", known.join(", ")),
+            Self::BadRoot(_) | Self::RootTooLong(_) => {
+                "a trusted root is a trusted_root.json, as `cosign trusted-root create` writes it".into()
+            }
+            Self::AsOfAhead(_) => "give the day on which you fetched it".into(),
             Self::BadName(_) => format!(
                 "names begin with a letter or digit and hold letters, digits, '.', '_' and '-', at most {MAX_NAME}; choose one with `--name`"
             ),

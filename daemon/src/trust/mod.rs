@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use larder_core::Digest;
-use larder_core::policy::{Fault, Reading, TrustFiles, TrustSet, TrustView};
+use larder_core::policy::{Fault, Reading, Rules, TrustFiles, TrustSet, TrustView};
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -157,6 +157,7 @@ pub struct Folder {
 /// What the watching task and the handles share.
 struct Shared {
     folder: PathBuf,
+    rules: Rules,
     /// Locked for a few assignments, never across an await: `put_in_force` must act at once and is not async.
     machine: Mutex<Machine>,
     published: channel::Sender<Published>,
@@ -197,17 +198,19 @@ impl Folder {
     /// one at a time; the view is published on `self.published()`. The task is tracked by `tracker` and ends with `cancel`.
     pub fn watch(
         folder: PathBuf,
+        rules: Rules,
         last: Option<(TrustFiles, Digest, Timestamp)>,
         cancel: CancellationToken,
         tracker: &TaskTracker,
     ) -> (Self, mpsc::Receiver<Settled>) {
         let last = last.map(|(files, digest, since)| {
-            let set = TrustSet::read(&files).set;
+            let set = TrustSet::read_under(&files, rules).set;
             InForce { files, set, digest, since }
         });
         let machine = Machine::new(last, Instant::now());
         let shared = Arc::new(Shared {
             folder,
+            rules,
             published: channel::Sender::new(machine.published()),
             machine: Mutex::new(machine),
             updates: channel::Sender::new(0),
@@ -239,6 +242,11 @@ impl Folder {
         &self.shared.folder
     }
 
+    /// Reads files as the folder's own are read: under the same rules.
+    pub fn read(&self, files: &TrustFiles) -> Reading {
+        TrustSet::read_under(files, self.shared.rules)
+    }
+
     /// Returns the files of the set in force; none before the first.
     pub fn files_in_force(&self) -> TrustFiles {
         self.shared.machine().in_force().map(|in_force| in_force.files.clone()).unwrap_or_default()
@@ -246,8 +254,8 @@ impl Folder {
 
     /// Reads what lies in the folder right now, settled or not: what an edit is planned against.
     pub async fn current(&self) -> Contents {
-        let folder = self.shared.folder.clone();
-        match tokio::task::spawn_blocking(move || Contents::read(&folder, None)).await {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || Contents::read(&shared.folder, shared.rules, None)).await {
             Ok(contents) => contents,
             Err(error) => Contents::unreadable(&format!("reading it failed: {error}")),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_core::policy::{Fault, Reading, TrustFiles, TrustSet};
+use larder_core::policy::{Fault, Reading, Rules, TrustFiles, TrustSet};
 use rustix::fs::{OFlags, StatVfsMountFlags};
 
 /// The folders in the trust folder, itself first (where only `deny.yaml` is read).
@@ -58,19 +58,19 @@ pub struct MissingFolder {
 
 impl Contents {
     /// Reads the folder. Never fails: what is wrong is part of the result. Blocking. Files equal to `previous` are not parsed again.
-    pub(super) fn read(folder: &Path, previous: Option<&Self>) -> Self {
+    pub(super) fn read(folder: &Path, rules: Rules, previous: Option<&Self>) -> Self {
         let scan = scan(folder);
         if let Some(previous) = previous.filter(|previous| previous.is(&scan)) {
             return Self { overlooked: scan.overlooked, ..previous.clone() };
         }
-        let reading = Arc::new(TrustSet::read(&scan.readable()));
+        let reading = Arc::new(TrustSet::read_under(&scan.readable(), rules));
         let Scan { files, unread, missing, overlooked } = scan;
         Self { files, unread, missing, overlooked, reading }
     }
 
     /// Reads a folder that nobody watches. Blocking.
     pub fn of(folder: &Path) -> Self {
-        Self::read(folder, None)
+        Self::read(folder, Rules::default(), None)
     }
 
     /// Makes the contents of a folder that could not be read at all.
@@ -131,12 +131,14 @@ struct Scan {
 }
 
 impl Scan {
-    /// Returns the files without the keys whose `.yaml` is there but could not be read: it may confine or revoke them.
+    /// Returns the files without the keys and roots whose `.yaml` is there but could not be read: it may confine or revoke
+    /// the key, or say that the root is old.
     fn readable(&self) -> TrustFiles {
         let mut files = self.files.clone();
         for fault in &self.unread {
             if let Some(name) = fault.path.strip_suffix(".yaml") {
                 files.0.remove(&format!("{name}.pub"));
+                files.0.remove(&format!("{name}.json"));
             }
         }
         files

@@ -62,7 +62,8 @@ impl Larder {
 
     fn begin(home: tempfile::TempDir, last: Option<(TrustFiles, Digest, Timestamp)>) -> Self {
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (folder, mut settled) = Folder::watch(home.path().join("trust"), last, cancel.clone(), &tasks);
+        let (folder, mut settled) =
+            Folder::watch(home.path().join("trust"), Rules::default(), last, cancel.clone(), &tasks);
         let (note, journal) = watch::channel(Vec::new());
         let owner = folder.clone();
         tasks.spawn(async move {
@@ -392,7 +393,7 @@ async fn a_glob_is_allowed_unsigned() {
 async fn stops_while_the_owner_is_away() {
     let home = Larder::home();
     let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (folder, settled) = Folder::watch(home.path().join("trust"), None, cancel.clone(), &tasks);
+    let (folder, settled) = Folder::watch(home.path().join("trust"), Rules::default(), None, cancel.clone(), &tasks);
     drop(settled);
     tasks.close();
     let edit = Edit::allow(&folder.current().await, "**").expect("planned");

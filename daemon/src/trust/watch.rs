@@ -44,10 +44,10 @@ pub(super) async fn run(shared: Arc<Shared>, offers: mpsc::Sender<Settled>, canc
 async fn read(shared: &Arc<Shared>, watches: &mut Option<Watches>) -> Contents {
     let previous = shared.machine().latest();
     let mut mine = watches.take().unwrap_or_else(|| Watches::new(shared));
-    let folder = shared.folder.clone();
+    let (folder, rules) = (shared.folder.clone(), shared.rules);
     let reading = tokio::task::spawn_blocking(move || {
         mine.follow(&folder);
-        let contents = Contents::read(&folder, previous.as_deref());
+        let contents = Contents::read(&folder, rules, previous.as_deref());
         (mine, contents)
     });
     match reading.await {

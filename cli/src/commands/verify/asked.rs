@@ -54,6 +54,11 @@ pub(crate) async fn verify(
     for refused in &answer.refused {
         output.detail(&format!("not counted: {} at {}: {}", refused.format, refused.found_at, refused.message));
     }
+    let mut broken: Vec<&String> = answer.accepted.iter().flat_map(|one| &one.broken).collect();
+    broken.dedup();
+    for words in broken {
+        output.warn(&format!("beside a signature that counts, something is broken that was not asked for: {words}"));
+    }
     if answer.accepted.is_empty() { Err(nothing(&reference, &answer, attestations)) } else { Ok(answer) }
 }
 

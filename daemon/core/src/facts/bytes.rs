@@ -199,7 +199,9 @@ impl Facts {
                 out.number(anchor);
                 out.place_of(&HASHES, &hash);
             }
+            // One that was taken away from everywhere is kept with no place, for the sake of its first sight.
             let mut found: Vec<u32> = chain(&self.found, entry.first_found, |found| found.next_of_signature)
+                .filter(|(number, _)| !self.gone.contains(number))
                 .map(|(_, found)| new_number(places, found.place))
                 .collect();
             found.sort_unstable();
@@ -380,7 +382,8 @@ impl Facts {
             let layer = input.number()?;
             let says = if input.flag("predicate")? { Says::Attested(input.text()?.into()) } else { Says::Signed };
             let set = input.row(&sets, "set of anchors")?;
-            self.signature_or_new(&SignatureRow { id, format, names, says, first_seen, manifest, layer });
+            let number = self.signature_or_new(&SignatureRow { id, format, names, says, first_seen, manifest, layer });
+            self.lost.insert(number);
             set.iter().for_each(|anchor| self.record_check(id, *anchor, None));
             for _ in 0..input.length()? {
                 let anchor = *input.row(&anchors, "anchor")?;

@@ -1,9 +1,11 @@
 //! Results of checks: under which anchors a signature is valid, and which it was tried against.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::rows::ValidRow;
+use jiff::Timestamp;
+
+use super::rows::{Instant, ValidRow};
 use super::slots::{NONE, chain, push};
 use super::{Facts, row, row_mut};
 use crate::check::SignedHash;
@@ -25,7 +27,11 @@ pub(super) struct Checks {
     pub(super) valid: Vec<ValidRow>,
     /// What certificates' holders signed: (signature, root) → what the root makes of it.
     evidence: HashMap<(u32, u32), Arc<Evidence>>,
-    /// The anchors that are roots. What they make of signatures is no part of a snapshot: it is computed anew at start.
+    /// (signature, key under a root) → since when the key's signature is proven to be there.
+    dated: HashMap<(u32, u32), Instant>,
+    /// (attestation, condition): the condition holds for what it says.
+    holding: HashSet<(u32, u32)>,
+    /// The anchors that are roots, keys under them, or conditions. What they make of signatures is no part of a snapshot: it is computed anew at start.
     roots: BTreeSet<u32>,
 }
 
@@ -39,9 +45,31 @@ impl Default for Checks {
             steps: HashMap::new(),
             valid: Vec::new(),
             evidence: HashMap::new(),
+            dated: HashMap::new(),
+            holding: HashSet::new(),
             roots: BTreeSet::new(),
         }
     }
+}
+
+/// Whether a condition holds for what an attestation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    Yes,
+    No,
+    /// Nobody looked yet.
+    NotTried,
+}
+
+/// Since when a key's signature is proven to be there, by one root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dated {
+    /// Since then, at the latest.
+    At(Timestamp),
+    /// The root proves no time.
+    Unproven,
+    /// Nobody looked yet.
+    Not,
 }
 
 /// What is known of a signature and an anchor.
@@ -94,7 +122,10 @@ impl Checks {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.valid.capacity() * size_of::<ValidRow>() + self.evidence.len() * BYTES_OF_EVIDENCE
+        self.valid.capacity() * size_of::<ValidRow>()
+            + self.evidence.len() * BYTES_OF_EVIDENCE
+            + self.dated.capacity() * size_of::<((u32, u32), Instant)>()
+            + self.holding.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Says whether an anchor is a root.
@@ -118,6 +149,50 @@ impl Facts {
             Some(evidence) => self.checks.evidence.insert((number, anchor), evidence),
             None => self.checks.evidence.remove(&(number, anchor)),
         };
+    }
+
+    /// Records since when a key's signature is proven to be there under a root; `None` where no time is proven.
+    pub fn record_dated(&mut self, signature: SignatureId, dated: AnchorId, since: Option<Timestamp>) {
+        let Some(number) = self.signature_number(signature) else { return };
+        let anchor = self.checks.anchor_or_new(dated);
+        self.checks.roots.insert(anchor);
+        let Some(entry) = row_mut(&mut self.signatures, number) else { return };
+        entry.tried = self.checks.with(entry.tried, anchor);
+        match since {
+            Some(since) => self.checks.dated.insert((number, anchor), Instant::of(since)),
+            None => self.checks.dated.remove(&(number, anchor)),
+        };
+    }
+
+    /// Returns since when a key's signature is proven to be there, by the numbers of both.
+    pub(crate) fn dated(&self, signature: u32, dated: Option<u32>) -> Dated {
+        if self.tried(signature, dated) == Tried::Not {
+            return Dated::Not;
+        }
+        let since = dated.and_then(|dated| self.checks.dated.get(&(signature, dated)));
+        since.map_or(Dated::Unproven, |since| Dated::At(since.time()))
+    }
+
+    /// Records whether a condition holds for what an attestation says.
+    pub fn record_condition(&mut self, attestation: SignatureId, condition: AnchorId, holds: bool) {
+        let Some(number) = self.signature_number(attestation) else { return };
+        let anchor = self.checks.anchor_or_new(condition);
+        self.checks.roots.insert(anchor);
+        let Some(entry) = row_mut(&mut self.signatures, number) else { return };
+        entry.tried = self.checks.with(entry.tried, anchor);
+        match holds {
+            true => self.checks.holding.insert((number, anchor)),
+            false => self.checks.holding.remove(&(number, anchor)),
+        };
+    }
+
+    /// Returns whether a condition holds, by the numbers of both.
+    pub(crate) fn condition(&self, attestation: u32, condition: Option<u32>) -> Holding {
+        match condition {
+            _ if self.tried(attestation, condition) == Tried::Not => Holding::NotTried,
+            Some(condition) if self.checks.holding.contains(&(attestation, condition)) => Holding::Yes,
+            _ => Holding::No,
+        }
     }
 
     /// Returns what a root makes of a signature, by their numbers.
@@ -162,7 +237,8 @@ impl Facts {
         // Whole sets are compared, for there are few: a million signatures that lack nothing take a glance each.
         let mut lacking: HashMap<u32, Vec<AnchorId>> = HashMap::new();
         let mut missing = Vec::new();
-        for number in signatures.into_iter().filter(|&number| self.is_checkable(number)) {
+        let is_wanted = |&number: &u32| self.is_checkable(number) && !self.lost.contains(&number);
+        for number in signatures.into_iter().filter(is_wanted) {
             let Some(entry) = row(&self.signatures, number) else { continue };
             let lacks = lacking.entry(entry.tried).or_insert_with(|| {
                 let tried = self.checks.set(entry.tried);
@@ -178,7 +254,9 @@ impl Facts {
     pub fn valid_under(&self, anchor: AnchorId) -> u64 {
         let Some(anchor) = self.anchor_number(&anchor) else { return 0 };
         let valid = |valid: &&ValidRow| valid.anchor == anchor && valid.hash.is_some();
-        self.checks.valid.iter().filter(valid).count() as u64
+        let lost =
+            self.lost.iter().filter(|&&signature| matches!(self.tried(signature, Some(anchor)), Tried::Valid(_)));
+        (self.checks.valid.iter().filter(valid).count() as u64).saturating_sub(lost.count() as u64)
     }
 
     /// Returns the anchor's number; `None` where nothing was ever tried against it.

@@ -12,7 +12,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::signature::{Format, Says, SignatureId};
 use crate::verdict::State;
 
 pub use self::bytes::FactsError;
-pub(crate) use self::checks::Tried;
+pub(crate) use self::checks::{Dated, Holding, Tried};
 
 /// The most signatures that count for one subject and source repository, beside those valid under a known key.
 ///
@@ -79,6 +79,10 @@ pub struct Facts {
     signature_slots: Slots,
     found: Vec<FoundRow>,
     found_slots: Slots,
+    /// Rows of `found` that hold no more: what was there was taken away. Few, so that rows need not say it.
+    gone: HashSet<u32>,
+    /// The signatures that are found nowhere any more.
+    lost: HashSet<u32>,
     checks: Checks,
     /// Types of predicates, each once.
     predicate_types: Vec<Arc<str>>,
@@ -142,6 +146,25 @@ impl Facts {
             entry.first_seen = entry.first_seen.min(Instant::of(row.first_seen));
         }
         self.add_found(signature, place);
+    }
+
+    /// Takes a signature away from where it was found; nothing happens where it was not. What is found nowhere any more
+    /// counts for nothing; found again, it has its first sight and its checks as before.
+    pub fn remove_signature(&mut self, id: SignatureId, repository: &Repository, at: Digest) {
+        let Some(number) = self.signature_number(id) else { return };
+        let Some(found) = self.place(repository, at).and_then(|place| self.found_number(number, place)) else { return };
+        self.gone.insert(found);
+        if self.found_of(number).next().is_none() {
+            self.lost.insert(number);
+        }
+    }
+
+    /// Takes back that signatures beyond the limit were found.
+    pub fn remove_uncounted(&mut self, repository: &Repository, at: Digest, count: u32) {
+        let place = self.place(repository, at).and_then(|place| row_mut(&mut self.places, place));
+        if let Some(place) = place {
+            place.uncounted = place.uncounted.saturating_sub(count);
+        }
     }
 
     /// Notes signatures beyond the limit: recorded and not counted, but the subject is not unsigned.
@@ -282,11 +305,12 @@ impl Facts {
     }
 
     fn add_found(&mut self, signature: u32, place: u32) {
-        let hash = self.found_slots.hash(&(signature, place));
-        let is = |found: &FoundRow| found.signature == signature && found.place == place;
-        if self.found_slots.find(hash, |number| row(&self.found, number).is_some_and(is)).is_some() {
+        self.lost.remove(&signature);
+        if let Some(known) = self.found_number(signature, place) {
+            self.gone.remove(&known);
             return;
         }
+        let hash = self.found_slots.hash(&(signature, place));
         let digest = row(&self.places, place).map_or(NONE, |place| place.digest);
         let next_of_signature = row(&self.signatures, signature).map_or(NONE, |entry| entry.first_found);
         let next_of_digest = row(&self.digests, digest).map_or(NONE, |row| row.first_found);
@@ -367,9 +391,15 @@ impl Facts {
         self.digests_of(edges.filter(|&child| row(&self.places, child).is_some_and(|place| place.subject)))
     }
 
-    /// Returns a signature's row.
+    /// Returns a signature's row; `None` where it is not found anywhere.
     pub fn signature(&self, id: SignatureId) -> Option<SignatureRow> {
-        self.signature_row(self.signature_number(id)?)
+        self.signature_row(self.signature_number(id).filter(|number| !self.lost.contains(number))?)
+    }
+
+    /// Says whether a signature is found at a digest in a repository.
+    pub fn is_found(&self, id: SignatureId, repository: &Repository, at: Digest) -> bool {
+        let found = |number| self.found_number(number, self.place(repository, at)?);
+        self.signature_number(id).and_then(found).is_some_and(|found| !self.gone.contains(&found))
     }
 
     /// Returns the signatures that name a digest, in the order of their first sight.
@@ -385,11 +415,9 @@ impl Facts {
 
     /// Returns where a signature was found: the repositories and what it hung on, in order.
     pub fn found_at(&self, id: SignatureId) -> Vec<(Repository, Digest)> {
-        let entry = self.signature_number(id).and_then(|number| row(&self.signatures, number));
-        let first = entry.map_or(NONE, |entry| entry.first_found);
-        let found = chain(&self.found, first, |found| found.next_of_signature);
-        let mut places: Vec<(Repository, Digest)> = found
-            .filter_map(|(_, found)| self.name_of(found.place))
+        let places = self.signature_number(id).into_iter().flat_map(|number| self.found_of(number));
+        let mut places: Vec<(Repository, Digest)> = places
+            .filter_map(|place| self.name_of(place))
             .map(|(repository, digest)| (repository.clone(), digest))
             .collect();
         places.sort();
@@ -402,7 +430,7 @@ impl Facts {
         let Some(place) = self.place(repository, at) else { return 0 };
         let first = self.digest_row(at).map_or(NONE, |row| row.first_found);
         chain(&self.found, first, |found| found.next_of_digest)
-            .filter(|(_, found)| found.place == place)
+            .filter(|(number, found)| found.place == place && !self.gone.contains(number))
             .filter(|(_, found)| self.valid_anchors(found.signature).next().is_none())
             .count()
     }
@@ -452,6 +480,20 @@ impl Facts {
         row(&self.places, self.place(repository, digest)?).filter(|place| place.subject)
     }
 
+    fn found_number(&self, signature: u32, place: u32) -> Option<u32> {
+        let is = |found: &FoundRow| found.signature == signature && found.place == place;
+        let hash = self.found_slots.hash(&(signature, place));
+        self.found_slots.find(hash, |number| row(&self.found, number).is_some_and(is))
+    }
+
+    /// Returns the places at which a signature is found.
+    fn found_of(&self, signature: u32) -> impl Iterator<Item = u32> {
+        let first = row(&self.signatures, signature).map_or(NONE, |entry| entry.first_found);
+        chain(&self.found, first, |found| found.next_of_signature)
+            .filter(|(number, _)| !self.gone.contains(number))
+            .map(|(_, found)| found.place)
+    }
+
     fn signature_number(&self, id: SignatureId) -> Option<u32> {
         let hash = self.signature_slots.hash(&id.0);
         self.signature_slots.find(hash, |number| row(&self.signatures, number).is_some_and(|entry| entry.id == id.0))
@@ -485,13 +527,17 @@ impl Facts {
     /// Returns the signatures that name a digest.
     pub(crate) fn named_numbers(&self, digest: Digest) -> impl Iterator<Item = u32> {
         let first = self.digest_row(digest).map_or(NONE, |row| row.first_named);
-        chain(&self.signatures, first, |entry| entry.next_named).map(|(number, _)| number)
+        chain(&self.signatures, first, |entry| entry.next_named)
+            .map(|(number, _)| number)
+            .filter(|number| !self.lost.contains(number))
     }
 
     /// Returns the signatures that were found at a digest, in any repository; one that was found in two comes twice.
     pub(crate) fn found_numbers(&self, digest: Digest) -> impl Iterator<Item = u32> {
         let first = self.digest_row(digest).map_or(NONE, |row| row.first_found);
-        chain(&self.found, first, |found| found.next_of_digest).map(|(_, found)| found.signature)
+        chain(&self.found, first, |found| found.next_of_digest)
+            .filter(|(number, _)| !self.gone.contains(number))
+            .map(|(_, found)| found.signature)
     }
 
     pub(crate) fn signature_row(&self, number: u32) -> Option<SignatureRow> {
@@ -517,10 +563,14 @@ impl Facts {
 
     /// Says whether a signature was found in one of these repositories.
     pub(crate) fn found_in(&self, signature: u32, repositories: &[Repository]) -> bool {
-        let first = row(&self.signatures, signature).map_or(NONE, |entry| entry.first_found);
-        chain(&self.found, first, |found| found.next_of_signature)
-            .filter_map(|(_, found)| self.name_of(found.place))
+        self.found_of(signature)
+            .filter_map(|place| self.name_of(place))
             .any(|(repository, _)| repositories.contains(repository))
+    }
+
+    /// Returns when a signature was first seen here.
+    pub(crate) fn signature_seen(&self, signature: u32) -> Option<Timestamp> {
+        row(&self.signatures, signature).map(|entry| entry.first_seen.time())
     }
 
     /// Returns a signature's format.

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::Timestamp;
 
 use super::life::{Lens, is_demanded};
+use super::proof::{Proven, Proving, Timely};
 use crate::check::SignedHash;
 use crate::digest::Digest;
-use crate::facts::{Facts, Tried};
+use crate::facts::{Facts, Holding, Tried};
 use crate::key::AnchorId;
 use crate::keyless::{Demands, Finding};
 use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, Proof, TrustSet};
@@ -55,6 +57,8 @@ pub(super) struct Counted<'a> {
     pub(super) anchor: Option<&'a Anchor>,
     /// The name of the key file, or of the authority that the key is written into; or who signed.
     pub(super) name: Cow<'a, str>,
+    /// It counts only because it was first seen before its key was retired.
+    pub(super) by_first_sight: bool,
 }
 
 /// What an acceptance rests on.
@@ -108,16 +112,31 @@ impl Demand<'_> {
 
 /// Who is asked for.
 pub(super) enum Signer<'a> {
-    /// A key.
-    Key { id: AnchorId, anchor: &'a Anchor, hash: Option<SignedHash> },
+    /// A key, and what must prove its signature.
+    Key { id: AnchorId, anchor: &'a Anchor, hash: Option<SignedHash>, proof: Option<Proving<'a>> },
     /// Any of some identities, under any of these roots.
     Identity { keyless: &'a Keyless, roots: Vec<AnchorId> },
+}
+
+/// Who a certificate is for, and who vouched for that.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Who {
+    /// The identity.
+    pub subject: String,
+    /// The OIDC issuer.
+    pub issuer: String,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.subject, self.issuer)
+    }
 }
 
 /// What came of holding a signature against identities.
 pub(super) enum Held<'a> {
     /// It is by this one, who may be denied, with the reason.
-    By { name: String, denied: Option<&'a str> },
+    By { who: Who, denied: Option<&'a str> },
     /// It is not, and why, where it is a certificate's holder's at all.
     Refused(Option<Finding>),
     /// Nobody has looked yet.
@@ -129,6 +148,8 @@ pub(super) enum NoDemand<'a> {
     Unsupported(&'a str),
     KeyMissing(&'a str),
     RootMissing(&'a str),
+    /// What they are called, and their dates.
+    RootTooOld(String),
     NotForRepository(&'a str),
     StaticPass,
     StaticFail(Option<&'a str>),
@@ -252,7 +273,7 @@ impl<'a> Bench<'a> {
         let name = Cow::Borrowed(anchor.display_name());
         self.signed(
             subject,
-            &Demand { signer: Signer::Key { id: *id, anchor, hash: None }, name, authority: None },
+            &Demand { signer: Signer::Key { id: *id, anchor, hash: None, proof: None }, name, authority: None },
             lens,
         )
     }
@@ -299,18 +320,17 @@ impl<'a> Bench<'a> {
         if is_file && !anchor.scope.contains(subject.repository, &subject.digest) {
             return Err(NoDemand::NotForRepository(name));
         }
-        let signer = Signer::Key { id, anchor, hash };
+        let proof = match &authority.proof {
+            None => None,
+            Some(by) => Some(Proving { by, roots: self.roots(by.root.as_deref(), |root| by.fits(root))? }),
+        };
+        let signer = Signer::Key { id, anchor, hash, proof };
         Ok(Demand { signer, name: Cow::Borrowed(name), authority: Some(authority) })
     }
 
     /// Returns the identities that an authority asks for, and the roots that they may be under.
     fn keyless(&self, authority: &'a Authority, keyless: &'a Keyless) -> Result<Demand<'a>, NoDemand<'a>> {
-        let named = |name: &str| keyless.root.as_deref().is_none_or(|wanted| wanted == name);
-        let fitting = self.trust.roots.iter().filter(|(name, root)| named(name) && keyless.fits(&root.root));
-        let roots: Vec<AnchorId> = fitting.map(|(_, root)| root.id).collect();
-        if roots.is_empty() {
-            return Err(NoDemand::RootMissing(keyless.root.as_deref().unwrap_or_default()));
-        }
+        let roots = self.roots(keyless.root.as_deref(), |root| keyless.fits(root))?;
         let signer = Signer::Identity { keyless, roots };
         Ok(Demand { signer, name: Cow::Borrowed(&authority.name), authority: Some(authority) })
     }
@@ -355,7 +375,18 @@ impl<'a> Bench<'a> {
         if !self.admits(demand, lens) {
             return Vec::new();
         }
-        self.attested(subject, entry).filter_map(|one| self.counted(one, demand, lens)).collect()
+        let holds = |one: &u32| match self.holding(*one, entry) {
+            Holding::Yes => true,
+            Holding::No => false,
+            Holding::NotTried => lens == Lens::Hopeful,
+        };
+        self.attested(subject, entry).filter(holds).filter_map(|one| self.counted(one, demand, lens)).collect()
+    }
+
+    /// Says whether an entry's condition holds for an attestation.
+    pub(super) fn holding(&self, attestation: u32, entry: &AttestationDemand) -> Holding {
+        let Some(condition) = &entry.condition else { return Holding::Yes };
+        self.facts.condition(attestation, self.facts.anchor_number(&condition.id()))
     }
 
     /// Returns the attestations of the type that an entry asks for.
@@ -370,19 +401,38 @@ impl<'a> Bench<'a> {
             return None;
         }
         match &demand.signer {
-            Signer::Key { id, anchor, hash } => {
+            Signer::Key { id, anchor, hash, proof } => {
                 let tried = self.facts.tried(signature, self.facts.anchor_number(id));
-                let counted = || Counted { signature, id: *id, anchor: Some(anchor), name: demand.name.clone() };
-                lens.counts(tried, anchor, *hash).then(counted)
+                if !lens.counts(tried, anchor, *hash) {
+                    return None;
+                }
+                match proof.as_ref().map(|proof| self.proven(signature, id, proof)) {
+                    Some(Proven::No(_)) => return None,
+                    Some(Proven::NotTried) if lens != Lens::Hopeful => return None,
+                    None | Some(Proven::Yes | Proven::NotTried) => {}
+                }
+                let timely = if lens == Lens::Amnesty { Timely::Yes } else { self.timely(signature, id, anchor) };
+                match timely {
+                    Timely::No => return None,
+                    Timely::NotTried if lens != Lens::Hopeful => return None,
+                    Timely::Yes | Timely::FirstSeen | Timely::NotTried => {}
+                }
+                Some(Counted {
+                    signature,
+                    id: *id,
+                    anchor: Some(anchor),
+                    name: demand.name.clone(),
+                    by_first_sight: timely == Timely::FirstSeen,
+                })
             }
             Signer::Identity { keyless, roots } => roots.iter().find_map(|root| {
                 let name = match self.identity(signature, root, keyless) {
-                    Held::By { name, denied: None } => Cow::Owned(name),
-                    Held::By { name, denied: Some(_) } if lens == Lens::Amnesty => Cow::Owned(name),
+                    Held::By { who, denied: None } => Cow::Owned(who.to_string()),
+                    Held::By { who, denied: Some(_) } if lens == Lens::Amnesty => Cow::Owned(who.to_string()),
                     Held::NotTried if lens == Lens::Hopeful => demand.name.clone(),
                     Held::By { .. } | Held::NotTried | Held::Refused(_) => return None,
                 };
-                Some(Counted { signature, id: *root, anchor: None, name })
+                Some(Counted { signature, id: *root, anchor: None, name, by_first_sight: false })
             }),
         }
     }
@@ -408,7 +458,7 @@ impl<'a> Bench<'a> {
         let issuer = text(facts.and_then(|facts| facts.issuer.as_ref()));
         let is_denied = |(by, who, _): &&(String, String, String)| *by == issuer && *who == subject;
         let denied = self.trust.deny.identities.iter().find(is_denied).map(|(_, _, reason)| reason.as_str());
-        Held::By { name: format!("{subject} ({issuer})"), denied }
+        Held::By { who: Who { subject, issuer }, denied }
     }
 
     /// Says whether a signature has the format, and was found at a source, that an authority asks for.

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::facts::{Facts, Tried};
 use crate::glob::Glob;
 use crate::key::AnchorId;
-use crate::policy::{Anchor, TrustSet, TrustView};
+use crate::policy::{Anchor, Root, TrustSet, TrustView};
 use crate::reference::Repository;
 
 /// Says which subjects the step from one view to another can concern.
@@ -66,6 +66,15 @@ impl Concern {
                 self.anchors.insert(*id);
             }
         }
+        // Roots and denied identities concern whoever asks for identities or for proof, and keys that have an end.
+        let (old, new) = (standing_of_roots(a, then), standing_of_roots(b, now));
+        if old != new || a.deny.identities != b.deny.identities {
+            let policies = a.leaning_policies().chain(b.leaning_policies());
+            self.globs.extend(policies.flat_map(|policy| policy.globs.iter().cloned()));
+            let ended =
+                a.each_anchor().chain(b.each_anchor()).filter(|(_, anchor)| anchor.life.ends.before().is_some());
+            self.anchors.extend(ended.map(|(id, _)| *id));
+        }
         if Arc::ptr_eq(a, b) {
             return;
         }
@@ -73,14 +82,6 @@ impl Concern {
         let changed =
             |digest: &&&Digest| a.deny.digests.contains_key(**digest) != b.deny.digests.contains_key(**digest);
         self.digests.extend(digests.iter().filter(changed).copied());
-        let roots = |set: &TrustSet| -> BTreeMap<String, AnchorId> {
-            set.roots.iter().map(|(name, root)| (name.clone(), root.id)).collect()
-        };
-        // Roots and denied identities concern whoever asks for identities.
-        if roots(a) != roots(b) || a.deny.identities != b.deny.identities {
-            let policies = a.keyless_policies().chain(b.keyless_policies());
-            self.globs.extend(policies.flat_map(|policy| policy.globs.iter().cloned()));
-        }
         let names: BTreeSet<&String> = a.policies.keys().chain(b.policies.keys()).collect();
         for name in names {
             let (old, new) = (a.policies.get(name), b.policies.get(name));
@@ -119,6 +120,15 @@ impl Concern {
     }
 }
 
+/// Says of each root what it is, whether it may be leaned on, and which of its logs' keys are valid.
+fn standing_of_roots(set: &TrustSet, time: Timestamp) -> BTreeMap<String, (AnchorId, bool, Vec<bool>)> {
+    let of = |root: &Root| {
+        let logs = root.root.logs.iter().map(|log| log.window.contains(time)).collect();
+        (root.id, set.root_end(root).is_over(time), logs)
+    };
+    set.roots.iter().map(|(name, root)| (name.clone(), of(root))).collect()
+}
+
 /// Says whether a key counts in the same way: by its files, what they are for, and its life. Names of authorities are only labels.
 fn same_anchor((a, then): (Option<&Anchor>, Timestamp), (b, now): (Option<&Anchor>, Timestamp)) -> bool {
     match (a, b) {
@@ -127,6 +137,7 @@ fn same_anchor((a, then): (Option<&Anchor>, Timestamp), (b, now): (Option<&Ancho
                 && a.scope == b.scope
                 && a.alone == b.alone
                 && a.life.standing(then) == b.life.standing(now)
+                && a.life.ends == b.life.ends
         }
         (None, None) => true,
         _ => false,

@@ -1,17 +1,20 @@
 //! How a verdict came about: a tree for `explain`.
 
+mod signatures;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use super::bench::{Bench, Counted, Demand, Held, NoDemand, Outcome, Signer, Subject};
+use super::bench::{Bench, Counted, Demand, NoDemand, Outcome, Signer, Subject};
 use super::life::Lens;
 use super::support::deciding;
 use super::{judge_view, reasons};
 use crate::digest::Digest;
-use crate::facts::{Facts, Tried};
-use crate::key::AnchorId;
-use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Keyless, Policy, TrustView};
+use crate::facts::Facts;
+use crate::policy::{Anchor, AttestationDemand, Authority, AuthorityKind, Policy, TrustView};
 use crate::reference::Repository;
-use crate::signature::{Format, Says};
+use crate::signature::SignatureId;
 use crate::verdict::{Code, State, Verdict};
 
 /// The most nodes below one node; the rest are counted.
@@ -34,6 +37,8 @@ pub struct Node {
     pub outcome: String,
     /// A reason code, or empty.
     pub code: &'static str,
+    /// The signature that it is about, if it is about one.
+    pub signature: Option<SignatureId>,
     /// What it rests on.
     pub children: Vec<Self>,
 }
@@ -63,7 +68,23 @@ impl Mark {
 
 impl Node {
     fn new(kind: &'static str, label: impl Into<String>, mark: Mark, outcome: impl Into<String>) -> Self {
-        Self { kind, label: label.into(), mark, outcome: outcome.into(), code: "", children: Vec::new() }
+        Self {
+            kind,
+            label: label.into(),
+            mark,
+            outcome: outcome.into(),
+            code: "",
+            signature: None,
+            children: Vec::new(),
+        }
+    }
+
+    /// Tells beside each signature what else is known of it.
+    pub fn annotate(&mut self, notes: &BTreeMap<SignatureId, Vec<String>>) {
+        self.children.iter_mut().for_each(|child| child.annotate(notes));
+        let told = self.signature.and_then(|id| notes.get(&id)).into_iter().flatten();
+        let told: Vec<Self> = told.map(|words| Self::new("note", "beside it", Mark::None, words)).collect();
+        *self = std::mem::replace(self, Self::new("", "", Mark::None, "")).with(told);
     }
 
     fn code(self, code: Code) -> Self {
@@ -188,10 +209,11 @@ impl<'a> Bench<'a> {
         match self.demand(subject, authority) {
             Ok(demand) => self.demand_node("authority", label, subject, &demand),
             Err(why) => {
-                let (mark, outcome) = match why {
+                let (mark, outcome) = match &why {
                     NoDemand::Unsupported(field) => (Mark::Bad, format!("{field} is not evaluated by this version")),
                     NoDemand::RootMissing("") => (Mark::Bad, "there is no trusted root in roots/".to_owned()),
                     NoDemand::RootMissing(name) => (Mark::Bad, format!("there is no roots/{name}.json")),
+                    NoDemand::RootTooOld(which) => (Mark::Bad, format!("its trusted root is too old ({which})")),
                     NoDemand::KeyMissing(name) => (Mark::Bad, format!("there is no keys/{name}.pub")),
                     NoDemand::NotForRepository(name) => {
                         (Mark::Bad, format!("`for` in keys/{name}.yaml leaves this repository out"))
@@ -217,7 +239,7 @@ impl<'a> Bench<'a> {
             .filter(|(_, anchor)| is_for(anchor))
             .map(|(id, anchor)| {
                 let name = anchor.display_name();
-                let signer = Signer::Key { id: *id, anchor, hash: None };
+                let signer = Signer::Key { id: *id, anchor, hash: None, proof: None };
                 let demand = Demand { signer, name: name.into(), authority: None };
                 self.demand_node("key", format!("key {name} ({name}.pub)"), subject, &demand)
             })
@@ -229,7 +251,9 @@ impl<'a> Bench<'a> {
             }
             let unchecked = |&signature: &u32| {
                 let label = self.signature_label(signature);
-                Node::new("signature", label, Mark::Bad, "no key that counts here made it").code(Code::UnknownKey)
+                let node = Node::new("signature", label, Mark::Bad, "no key that counts here made it");
+                let id = self.facts.signature_row(signature).map(|row| row.id);
+                Node { signature: id, ..node.code(Code::UnknownKey) }
             };
             let found = subject.signatures.iter().map(unchecked).collect();
             return Node::new("keys", label, Mark::Bad, "there is none, and no policy either")
@@ -287,148 +311,22 @@ impl<'a> Bench<'a> {
     /// Says what is there for one entry of an authority's `attestations`.
     fn attestation_node(&self, subject: &Subject<'a>, entry: &AttestationDemand, demand: &Demand<'a>) -> Node {
         let label = format!("attestation {} ({})", entry.name, entry.predicate_type);
-        let tried = self.attested(subject, entry).map(|one| self.signature_node(one, demand)).collect::<Vec<_>>();
+        let tried: Vec<Node> =
+            self.attested(subject, entry).map(|one| self.attested_node(one, entry, demand)).collect();
         let node = if !self.meeting(subject, entry, demand, Lens::Actual).is_empty() {
             Node::new("note", label, Mark::Good, "is there")
         } else if !self.meeting(subject, entry, demand, Lens::Hopeful).is_empty() {
             Node::new("note", label, Mark::Pending, "a check is missing").code(Code::CheckMissing)
         } else {
-            let outcome = if tried.is_empty() { "none of this type was found" } else { "none by this key" };
-            Node::new("note", label, Mark::Bad, outcome).code(Code::AttestationMissing)
+            let fails = tried.iter().any(|node| node.code == Code::ConditionFailed.name());
+            let (outcome, code) = match (tried.is_empty(), fails) {
+                (true, _) => ("none of this type was found", Code::AttestationMissing),
+                (false, true) => ("the condition holds for none of them", Code::ConditionFailed),
+                (false, false) => ("none by whom it is asked of", Code::AttestationMissing),
+            };
+            Node::new("note", label, Mark::Bad, outcome).code(code)
         };
         node.with(tried)
-    }
-
-    fn signature_node(&self, signature: u32, demand: &Demand<'a>) -> Node {
-        let label = self.signature_label(signature);
-        let id = match &demand.signer {
-            Signer::Key { id, .. } => id,
-            Signer::Identity { keyless, roots } => return self.identity_node(label, signature, keyless, roots),
-        };
-        let number = self.facts.anchor_number(id);
-        match self.facts.tried(signature, number) {
-            Tried::Valid(_) if demand.authority.is_some_and(|authority| !self.fits(signature, authority)) => {
-                let outcome = "valid, and not in the format or from the source asked for";
-                Node::new("signature", label, Mark::Bad, outcome).code(Code::NotAsAsked)
-            }
-            Tried::Valid(hash) if demand.takes(hash) => {
-                Node::new("signature", label, Mark::Good, "valid").code(Code::SignedBy)
-            }
-            Tried::Valid(hash) => {
-                let outcome = format!("valid, over {} and not the hash asked for", reasons::hash_name(hash));
-                Node::new("signature", label, Mark::Bad, outcome).code(Code::WrongHash)
-            }
-            Tried::Not => Node::new("signature", label, Mark::Pending, "not checked yet").code(Code::CheckMissing),
-            Tried::Invalid => {
-                let others = self.facts.valid_anchors(signature).filter_map(|(id, _)| self.trust.anchor(id));
-                match others.map(Anchor::display_name).next() {
-                    Some(other) => {
-                        let outcome = format!("does not verify: made by key {other}");
-                        Node::new("signature", label, Mark::Bad, outcome).code(Code::OtherKey)
-                    }
-                    None => {
-                        let outcome = "does not verify: made by another key";
-                        Node::new("signature", label, Mark::Bad, outcome).code(Code::UnknownKey)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Says what identities make of one signature.
-    fn identity_node(&self, label: String, signature: u32, keyless: &Keyless, roots: &[AnchorId]) -> Node {
-        let mut refused = None;
-        for root in roots {
-            match self.identity(signature, root, keyless) {
-                Held::By { name, denied: None } => {
-                    return Node::new("signature", label, Mark::Good, format!("by {name}")).code(Code::SignedBy);
-                }
-                Held::By { name, denied: Some(reason) } => {
-                    let outcome = format!("by {name}, who is denied: {reason}");
-                    return Node::new("signature", label, Mark::Bad, outcome).code(Code::KeyRevoked);
-                }
-                Held::NotTried => {
-                    let node = Node::new("signature", label, Mark::Pending, "not checked yet");
-                    return node.code(Code::CheckMissing);
-                }
-                Held::Refused(finding) => refused = refused.or(finding),
-            }
-        }
-        match refused {
-            Some(finding) => {
-                let outcome = format!("{}: {}", finding.reason(), finding.words);
-                Node::new("signature", label, Mark::Bad, outcome).code(Code::IdentityRefused)
-            }
-            None => {
-                let outcome = "not by a certificate's holder";
-                Node::new("signature", label, Mark::Bad, outcome).code(Code::UnknownKey)
-            }
-        }
-    }
-
-    /// Names a signature and where it was found.
-    fn signature_label(&self, signature: u32) -> String {
-        let Some(row) = self.facts.signature_row(signature) else { return "signature".to_owned() };
-        let format = match (row.format, row.says.predicate_type()) {
-            (Format::SimpleSigning, _) => "classic signature".to_owned(),
-            (Format::Bundle, None) => "bundle".to_owned(),
-            (Format::Bundle, Some(predicate_type)) => format!("bundle with {predicate_type}"),
-            (Format::Attestation, Some(predicate_type)) => format!("attestation of {predicate_type}"),
-            (Format::Attestation, None) => "attestation".to_owned(),
-            (Format::Notation, _) => "Notation signature".to_owned(),
-        };
-        let id: String = row.id.to_string().chars().take(12).collect();
-        let found = self.facts.found_at(row.id);
-        let from = found.first().map(|(repository, at)| format!(", found at {repository}@{}", at.short()));
-        let more = match found.len() {
-            0 | 1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
-        format!("{format} {id}…{}{more}", from.unwrap_or_default())
-    }
-
-    /// Lists what was found at the subject and cannot count for it.
-    fn other_signatures(&self, subject: &Subject<'a>) -> Vec<Node> {
-        let numbers = self.facts.in_order(self.facts.found_numbers(subject.digest).collect());
-        let mut nodes = Vec::new();
-        for number in numbers {
-            let Some(row) = self.facts.signature_row(number) else { continue };
-            let label = self.signature_label(number);
-            match row.names {
-                _ if !row.format.is_checked() => {
-                    let outcome = "this version does not check this format";
-                    nodes.push(Node::new("signature", label, Mark::Bad, outcome).code(Code::Unsupported));
-                }
-                Some(names) if names != subject.digest => {
-                    let outcome = format!("names another digest: {}", names.short());
-                    nodes.push(Node::new("signature", label, Mark::Bad, outcome).code(Code::NamesAnotherDigest));
-                }
-                Some(_) if row.says != Says::Signed => {
-                    let by = self.facts.valid_anchors(number).find_map(|(id, _)| self.trust.anchor(id));
-                    let outcome = match by {
-                        Some(anchor) => format!("an attestation by key {}; it is no signature", anchor.display_name()),
-                        None => "an attestation by no key that is known here".to_owned(),
-                    };
-                    nodes.push(Node::new("signature", label, Mark::None, outcome));
-                }
-                Some(_) => {}
-                None => {
-                    let outcome = "its payload cannot be read";
-                    nodes.push(Node::new("signature", label, Mark::Bad, outcome).code(Code::UnreadablePayload));
-                }
-            }
-        }
-        match self.facts.uncounted(subject.digest) {
-            0 => {}
-            beyond => {
-                let label = format!("{beyond} signatures beyond the limit");
-                nodes.push(Node::new("note", label, Mark::None, "not counted").code(Code::TooManySignatures));
-            }
-        }
-        if nodes.is_empty() {
-            return nodes;
-        }
-        vec![Node::new("note", "found at it, and no signature of it", Mark::None, "").with(nodes)]
     }
 
     fn index_nodes(&self, subject: &Subject<'a>, depth: usize) -> Vec<Node> {

@@ -17,9 +17,9 @@ pub(super) enum Lens {
 }
 
 impl Lens {
-    /// Says whether a key counts.
+    /// Says whether a key counts, for some of its signatures at least.
     pub(super) fn admits(self, standing: Standing) -> bool {
-        self == Self::Amnesty || standing == Standing::Usable
+        self == Self::Amnesty || matches!(standing, Standing::Usable | Standing::Ended)
     }
 
     /// Says whether a check counts, for a key of which a certain hash may be demanded.

@@ -8,6 +8,9 @@ mod bench;
 mod concern;
 mod explain;
 mod life;
+mod proof;
+#[cfg(test)]
+mod proofs;
 mod reasons;
 mod signers;
 mod support;
@@ -24,6 +27,7 @@ use crate::policy::{Mode, TrustSet, TrustView};
 use crate::reference::Repository;
 use crate::verdict::{Code, Gate, Reason, State, Verdict};
 
+pub use bench::Who;
 pub use concern::Concern;
 pub use explain::{Mark, Node, explain};
 pub use signers::{Signed, Signer, signed};

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use super::bench::{Acceptance, Bench, Counted, Demand, Held, NoDemand, Signer, Subject};
 use super::life::Lens;
-use crate::facts::Tried;
+use super::proof::{Proven, Timely};
+use crate::facts::{Holding, Tried};
 use crate::key::AnchorId;
+use crate::keyless::Finding;
 use crate::policy::{Anchor, Policy, Standing};
 use crate::verdict::{Code, MAX_REASONS, Reason};
 
@@ -46,6 +48,9 @@ pub(super) fn of_acceptance(acceptance: &Acceptance<'_>) -> Vec<Reason> {
     through(&mut gathered, acceptance);
     for counted in &acceptance.basis.counted {
         gathered.add(Reason::about(Code::SignedBy, &*counted.name));
+        if counted.by_first_sight {
+            gathered.add(Reason::about(Code::FirstSeen, &*counted.name));
+        }
     }
     for policy in &acceptance.basis.passes {
         gathered.add(Reason::about(Code::StaticPass, *policy));
@@ -57,11 +62,16 @@ pub(super) fn of_acceptance(acceptance: &Acceptance<'_>) -> Vec<Reason> {
 pub(super) fn of_hope(bench: &Bench<'_>, hope: &Acceptance<'_>) -> Vec<Reason> {
     let mut gathered = Gathered::default();
     through(&mut gathered, hope);
-    for counted in &hope.basis.counted {
+    let untried = |counted: &&Counted<'_>| {
         let number = bench.facts.anchor_number(&counted.id);
-        if bench.facts.tried(counted.signature, number) == Tried::Not {
-            gathered.add(Reason::about(Code::CheckMissing, &*counted.name));
-        }
+        bench.facts.tried(counted.signature, number) == Tried::Not
+    };
+    // Where the signatures themselves are checked, what proves their time is not.
+    let all = &hope.basis.counted;
+    let waited_for: Vec<&Counted<'_>> = all.iter().filter(untried).collect();
+    let waited_for = if waited_for.is_empty() { all.iter().collect() } else { waited_for };
+    for counted in waited_for {
+        gathered.add(Reason::about(Code::CheckMissing, &*counted.name));
     }
     gathered.finish()
 }
@@ -70,9 +80,12 @@ pub(super) fn of_hope(bench: &Bench<'_>, hope: &Acceptance<'_>) -> Vec<Reason> {
 pub(super) fn of_revocation(bench: &Bench<'_>, subject: &Subject<'_>, past: &Acceptance<'_>) -> Vec<Reason> {
     let mut gathered = Gathered::default();
     through(&mut gathered, past);
-    for Counted { anchor, name, .. } in &past.basis.counted {
+    for Counted { signature, id, anchor, name, .. } in &past.basis.counted {
         match anchor {
-            Some(anchor) => of_life(bench, anchor, name).into_iter().for_each(|reason| gathered.add(reason)),
+            Some(anchor) => {
+                let reason = of_key(bench, *signature, id, anchor, name);
+                reason.into_iter().for_each(|reason| gathered.add(reason));
+            }
             // An identity never ends by itself: it counts no more where it is denied.
             None => gathered.add(Reason::about(Code::KeyRevoked, format!("{name}: denied"))),
         }
@@ -81,11 +94,20 @@ pub(super) fn of_revocation(bench: &Bench<'_>, subject: &Subject<'_>, past: &Acc
     gathered.finish()
 }
 
-/// Says why a key does not count, if so.
+/// Says why a key does not count for one of its signatures, if so.
+pub(super) fn of_key(bench: &Bench<'_>, signature: u32, id: &AnchorId, anchor: &Anchor, name: &str) -> Option<Reason> {
+    of_life(bench, anchor, name).or_else(|| {
+        let is_late = bench.timely(signature, id, anchor) == Timely::No;
+        let words = anchor.life.revoked.as_deref().unwrap_or("retired");
+        is_late.then(|| Reason::about(Code::KeyRevoked, format!("{name}: {words}")))
+    })
+}
+
+/// Says why a key counts for nothing, if so.
 pub(super) fn of_life(bench: &Bench<'_>, anchor: &Anchor, name: &str) -> Option<Reason> {
     let life = &anchor.life;
     match life.standing(bench.now) {
-        Standing::Usable => None,
+        Standing::Usable | Standing::Ended => None,
         Standing::Revoked => {
             let words = life.revoked.as_deref().unwrap_or("revoked");
             Some(Reason::about(Code::KeyRevoked, format!("{name}: {words}")))
@@ -106,6 +128,7 @@ pub(super) fn of_no_demand(why: &NoDemand<'_>) -> Option<Reason> {
     match why {
         NoDemand::Unsupported(field) => Some(Reason::about(Code::Unsupported, *field)),
         NoDemand::RootMissing(name) => Some(Reason::about(Code::RootMissing, *name)),
+        NoDemand::RootTooOld(which) => Some(Reason::about(Code::RootTooOld, which)),
         NoDemand::KeyMissing(name) => Some(Reason::about(Code::KeyMissing, *name)),
         NoDemand::NotForRepository(name) => Some(Reason::about(Code::KeyNotForRepository, *name)),
         NoDemand::StaticPass | NoDemand::StaticFail(_) => None,
@@ -148,7 +171,13 @@ fn of_policies(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gathered
 /// Names the entries of an authority's `attestations` that nothing meets.
 fn of_attestations(bench: &Bench<'_>, subject: &Subject<'_>, demand: &Demand<'_>, gathered: &mut Gathered) {
     for entry in demand.authority.into_iter().flat_map(|authority| &authority.attestations) {
-        if bench.meeting(subject, entry, demand, Lens::Actual).is_empty() {
+        if !bench.meeting(subject, entry, demand, Lens::Actual).is_empty() {
+            continue;
+        }
+        let fails = |one: &u32| bench.holding(*one, entry) == Holding::No;
+        if bench.attested(subject, entry).any(|one| fails(&one)) {
+            gathered.add(Reason::about(Code::ConditionFailed, &*entry.name));
+        } else {
             gathered.add(Reason::about(Code::AttestationMissing, format!("{}: {}", entry.name, entry.predicate_type)));
         }
     }
@@ -164,8 +193,8 @@ fn of_identities(bench: &Bench<'_>, subject: &Subject<'_>, demand: &Demand<'_>, 
                     let detail = format!("{}: {}: {}", demand.name, finding.reason(), finding.words);
                     gathered.add(Reason::about(Code::IdentityRefused, detail));
                 }
-                Held::By { name, denied: Some(reason) } => {
-                    gathered.add(Reason::about(Code::KeyRevoked, format!("{name}: denied: {reason}")));
+                Held::By { who, denied: Some(reason) } => {
+                    gathered.add(Reason::about(Code::KeyRevoked, format!("{who}: denied: {reason}")));
                 }
                 Held::By { .. } | Held::Refused(None) | Held::NotTried => {}
             }
@@ -182,13 +211,16 @@ fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gather
             let Some(anchor) = bench.trust.anchor(id) else { continue };
             known = true;
             let name = anchor.display_name();
-            gathered.add(of_life(bench, anchor, name).unwrap_or_else(|| {
+            gathered.add(of_key(bench, signature, id, anchor, name).unwrap_or_else(|| {
+                let unproven = || demands_of(bench, subject, id).find_map(|demand| unproven(bench, signature, &demand));
                 let wrong_hash = demands_of(bench, subject, id).any(|demand| !demand.takes(hash));
                 let misfits = || {
                     demands_of(bench, subject, id)
                         .any(|demand| demand.authority.is_some_and(|authority| !bench.fits(signature, authority)))
                 };
-                if attests {
+                if let Some(finding) = unproven() {
+                    Reason::about(Code::ProofMissing, format!("{name}: {}: {}", finding.reason(), finding.words))
+                } else if attests {
                     Reason::about(Code::OnlyAttested, name)
                 } else if wrong_hash {
                     Reason::about(Code::WrongHash, format!("{name}: {}", hash_name(hash)))
@@ -225,6 +257,15 @@ fn of_signatures(bench: &Bench<'_>, subject: &Subject<'_>, gathered: &mut Gather
     }
     if !bench.has_signatures(subject) {
         gathered.add(Reason::new(Code::NoSignature));
+    }
+}
+
+/// Says why nothing proves a key's signature as a demand asks, if so.
+pub(super) fn unproven(bench: &Bench<'_>, signature: u32, demand: &Demand<'_>) -> Option<Finding> {
+    let Signer::Key { id, proof: Some(proof), .. } = &demand.signer else { return None };
+    match bench.proven(signature, id, proof) {
+        Proven::No(finding) => Some(finding),
+        Proven::Yes | Proven::NotTried => None,
     }
 }
 

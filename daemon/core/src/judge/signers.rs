@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::bench::Bench;
+use super::bench::{Bench, Held, Who};
 use super::life::Lens;
+use super::proof::Timely;
 use crate::digest::Digest;
 use crate::facts::{Facts, Tried};
 use crate::key::AnchorId;
@@ -13,13 +14,28 @@ use crate::policy::{TrustSet, TrustView};
 use crate::reference::Repository;
 use crate::signature::SignatureId;
 
-/// A key that a signature is valid under, and that counts for its repository.
+/// Somebody whose signature counts for a repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Signer {
-    /// The key's name in the trust folder.
-    pub key: String,
-    /// The key.
-    pub anchor: AnchorId,
+pub enum Signer {
+    /// A key.
+    Key {
+        /// Its name in the trust folder.
+        name: String,
+        /// The key.
+        anchor: AnchorId,
+    },
+    /// A certificate's holder whom a policy for the repository asks for.
+    Identity(Who),
+}
+
+impl Signer {
+    /// Says whether both are the same, whatever a key is called.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key { anchor: one, .. }, Self::Key { anchor: other, .. }) => one == other,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// By whom something is signed.
@@ -27,18 +43,19 @@ pub struct Signer {
 pub enum Signed {
     /// No signature names it.
     No,
-    /// Signatures name it, and none is by a key that counts.
+    /// Signatures name it, and none is by anybody who counts.
     Untrusted,
-    /// None is yet known to be by a key that counts; a check is missing, or the trust folder.
+    /// None is yet known to be by anybody who counts; a check is missing, or the trust folder.
     Pending,
-    /// By these keys, each once, in the order of their names.
+    /// By these, each once, keys first, in the order of their names.
     By(Vec<Signer>),
 }
 
 /// Says by whom a digest is signed, as far as these signatures say so.
 ///
-/// A key counts where it is usable now and for the repository, whether a policy asks for it or not: this says who signed,
-/// and not that the signed thing may be run. What is denied or corrupt is signed by nobody that is trusted. While the trust
+/// A key counts where it is usable now and for the repository, whether a policy asks for it or not; an identity counts where
+/// a policy for the repository asks for it, under a root that may be leaned on, for nothing else says whose word is worth
+/// anything. This says who signed, and not that the signed thing may be run. What is denied or corrupt is signed by nobody that is trusted. While the trust
 /// folder is being edited, those count that count before and after.
 pub fn signed(
     facts: &Facts,
@@ -61,7 +78,7 @@ impl Signed {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::By(mut signers), Self::By(others)) => {
-                signers.retain(|signer| others.iter().any(|other| other.anchor == signer.anchor));
+                signers.retain(|signer| others.iter().any(|other| other.is(signer)));
                 if signers.is_empty() { Self::Untrusted } else { Self::By(signers) }
             }
             (Self::By(_), other) | (other, Self::By(_)) => other,
@@ -89,13 +106,30 @@ impl Bench<'_> {
         });
         for (id, anchor) in usable {
             let number = self.facts.anchor_number(id);
-            let tried = |&signature: &u32| self.facts.tried(signature, number);
-            if numbers.iter().map(tried).any(|tried| matches!(tried, Tried::Valid(_))) {
-                signers.push(Signer { key: anchor.display_name().to_owned(), anchor: *id });
+            for &signature in &numbers {
+                match (self.facts.tried(signature, number), self.timely(signature, id, anchor)) {
+                    (Tried::Valid(_), Timely::Yes | Timely::FirstSeen) => {
+                        signers.push(Signer::Key { name: anchor.display_name().to_owned(), anchor: *id });
+                    }
+                    (Tried::Not, _) | (Tried::Valid(_), Timely::NotTried) => missing = true,
+                    (Tried::Valid(_), Timely::No) | (Tried::Invalid, _) => {}
+                }
             }
-            missing |= numbers.iter().map(tried).any(|tried| tried == Tried::Not);
+        }
+        let authorities = subject.policies.iter().filter(|(_, policy)| policy.unsupported.is_none());
+        let authorities = authorities.flat_map(|(_, policy)| &policy.authorities);
+        for demand in authorities.filter_map(|authority| self.demand(&subject, authority).ok()) {
+            let super::bench::Signer::Identity { keyless, roots } = &demand.signer else { continue };
+            for (signature, root) in numbers.iter().flat_map(|one| roots.iter().map(move |root| (*one, root))) {
+                match self.identity(signature, root, keyless) {
+                    Held::By { who, denied: None } => signers.push(Signer::Identity(who)),
+                    Held::NotTried => missing = true,
+                    Held::By { .. } | Held::Refused(_) => {}
+                }
+            }
         }
         signers.sort();
+        signers.dedup();
         match (signers.is_empty(), missing) {
             (false, _) => Signed::By(signers),
             (true, true) => Signed::Pending,

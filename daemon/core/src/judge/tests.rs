@@ -8,7 +8,7 @@ use super::*;
 use crate::check::SignedHash;
 use crate::facts::SignatureRow;
 use crate::key::PublicKey;
-use crate::policy::TrustFiles;
+use crate::policy::{Rules, TrustFiles};
 use crate::signature::{Format, Says, SignatureId};
 
 const REPOSITORY: &str = "quay.io/acme/tool";
@@ -280,7 +280,7 @@ fn who_signed_is_who_counts_here_and_now() {
     let by = |view: &TrustView, ids: &[SignatureId]| {
         signed(&facts, view, &repository(), digest("sbom"), &ids.iter().copied().collect(), now())
     };
-    let release = Signed::By(vec![Signer { key: "release".to_owned(), anchor: key(1).id() }]);
+    let release = Signed::By(vec![Signer::Key { name: "release".to_owned(), anchor: key(1).id() }]);
     let settled = TrustView::Settled(Arc::clone(&set));
     assert_eq!(by(&settled, &[]), Signed::No);
     assert_eq!(by(&settled, &[bad, good]), release, "no subject has to be there");
@@ -310,4 +310,57 @@ fn who_signed_is_who_counts_here_and_now() {
     let unchecked = sign(&mut fresh, "sbom", Format::Notation, Some("sbom"), None);
     let ids = BTreeSet::from([unchecked]);
     assert_eq!(signed(&fresh, &settled, &repository(), digest("sbom"), &ids, now()), Signed::Untrusted);
+}
+
+/// A folder with the shipped root and a policy that asks for one identity.
+fn asking_for_identities(as_of: &str, max_age: Option<jiff::SignedDuration>) -> Arc<TrustSet> {
+    let policy = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nspec: {images: [{glob: quay.io/**}], \
+        authorities: [{name: people, keyless: {identities: [{issuer: i, subject: s}]}}]}\n";
+    let files = [
+        ("roots/good.json", include_str!("../keyless/public_good.json").to_owned()),
+        ("roots/good.yaml", format!("asOf: {as_of}\n")),
+        ("policies/acme.yaml", policy.to_owned()),
+    ];
+    let files = files.into_iter().map(|(path, text)| (path.to_owned(), Bytes::from(text)));
+    let reading = TrustSet::read_under(&TrustFiles(files.collect()), Rules { root_max_age: max_age });
+    assert_eq!(reading.faults, []);
+    reading.set
+}
+
+#[test]
+fn a_root_that_is_too_old_satisfies_nobody_from_that_instant_on() {
+    let mut facts = with(&["a"]);
+    let id = sign(&mut facts, "a", Format::Bundle, Some("a"), None);
+    let day = jiff::SignedDuration::from_hours(24);
+    let set = asking_for_identities("2026-05-02", Some(day * 30));
+    facts.record_evidence(id, set.roots["good"].id, None);
+    let codes = |time: Timestamp| {
+        let verdict = judge(&facts, &set, &repository(), digest("a"), time);
+        verdict.reasons.iter().map(|reason| reason.code).collect::<Vec<_>>()
+    };
+    let end = now();
+    let before = end - jiff::SignedDuration::from_secs(1);
+    assert!(!codes(before).contains(&Code::RootTooOld));
+    assert!(codes(end).contains(&Code::RootTooOld), "{:?}", codes(end));
+    let texts = texts(&judge(&facts, &set, &repository(), digest("a"), end));
+    assert!(texts.contains(&"root-too-old: good, as of 2026-05-02T00:00:00Z".to_owned()), "{texts:?}");
+    let view = TrustView::Settled(Arc::clone(&set));
+    assert_eq!(view.next_change(before), Some(end), "it is a timer");
+    let concern = Concern::between((&view, before), (&view, end));
+    assert!(concern.covers(&facts, &repository(), digest("a")), "the timer finds whom it concerns");
+    assert!(Concern::between((&view, before), (&view, before)).is_empty());
+    let unlimited = asking_for_identities("2026-05-02", None);
+    let verdict = judge(&facts, &unlimited, &repository(), digest("a"), end);
+    assert!(verdict.reasons.iter().all(|reason| reason.code != Code::RootTooOld));
+}
+
+#[test]
+fn an_unchecked_signature_is_not_waited_for_under_a_root_that_is_too_old() {
+    let mut facts = with(&["a"]);
+    sign(&mut facts, "a", Format::Bundle, Some("a"), None);
+    let day = jiff::SignedDuration::from_hours(24);
+    let fresh = asking_for_identities("2026-05-31", Some(day * 30));
+    assert_eq!(under(&facts, &fresh, "a").state, State::Pending);
+    let old = asking_for_identities("2026-01-01", Some(day * 30));
+    assert_eq!(under(&facts, &old, "a").state, State::Untrusted);
 }

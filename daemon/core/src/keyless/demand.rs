@@ -191,6 +191,13 @@ impl Evidence {
         Ok(accepted)
     }
 
+    /// Returns the earliest time at which the signature is proven to have been there: by a log that signed the time, or by a
+    /// timestamp. Entries that contradict themselves or each other prove nothing.
+    pub fn proven_since(&self) -> Option<Timestamp> {
+        let logged = self.entries_unbroken().unwrap_or_default().into_iter().filter_map(|entry| entry.integrated);
+        logged.chain(self.timestamps.iter().flatten().map(|stamp| stamp.at)).min()
+    }
+
     /// Says whether only timestamps can tell the time, though nobody asked for them: Rekor v2 tells none.
     fn needs_timestamps(&self, certificate: Option<&CertificateFacts>, demands: &Demands) -> bool {
         certificate.is_some() && demands.logs > 0 && !self.entries.is_empty() && !self.claims_time

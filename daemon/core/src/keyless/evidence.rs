@@ -12,7 +12,7 @@ use super::log::{self, Entry};
 use super::message::{Hashes, Message};
 use super::root::{Authority, TrustedRoot};
 use super::sct::{self, Sct};
-use super::timestamp::{ProvenTime, Token};
+use super::timestamp::{NO_AUTHORITY, ProvenTime, Token};
 use super::window::Window;
 use super::{ChainForm, Claim, GivenDigest, Signed, Signer};
 use crate::check::SignedHash;
@@ -204,6 +204,15 @@ fn more_fault(more: &[bytes::Bytes], form: ChainForm) -> Option<String> {
 }
 
 impl Evidence {
+    /// Returns what is there and broken, whomever one trusts: [`Self::findings`] without what is only by somebody else.
+    pub fn broken(&self) -> Vec<Finding> {
+        let mut found = self.findings();
+        found.retain(|finding| {
+            finding.check != Check::CertificateChain && ![NO_AUTHORITY, log::UNKNOWN_LOG].contains(&&*finding.words)
+        });
+        found
+    }
+
     /// Returns everything that is there and broken, or proves nothing, for people to read: whether it matters is for
     /// [`Demands`](super::Demands) to say.
     pub fn findings(&self) -> Vec<Finding> {

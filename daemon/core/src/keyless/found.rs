@@ -10,15 +10,37 @@ use crate::signature::found::Beside;
 
 /// Examines a signature that is by a certificate's holder; `None` where it is not, or does not verify under its certificate.
 pub fn examine_found(found: &FoundSignature, root: &TrustedRoot) -> Option<Evidence> {
+    examine_by(found, None, root).filter(|evidence| evidence.certificate.is_some())
+}
+
+/// Examines a signature that is by a key; `None` where it is not, or does not verify.
+pub fn examine_by_key(found: &FoundSignature, key: &PublicKey, root: &TrustedRoot) -> Option<Evidence> {
+    examine_by(found, Some(key), root)
+}
+
+/// Returns what is beside a signature and broken, under this root: what cannot be read, and what proves nothing whomever one
+/// trusts. By one of `keys`, or by the certificate that is with it.
+pub fn broken_beside(found: &FoundSignature, keys: &[PublicKey], root: &TrustedRoot) -> Vec<Finding> {
+    let classic = classic_of(found);
+    let by_key = keys.iter().find_map(|key| examine_by(found, Some(key), root));
+    let evidence = by_key.or_else(|| examine_by(found, None, root));
+    classic.faults.into_iter().chain(evidence.iter().flat_map(Evidence::broken)).collect()
+}
+
+fn classic_of(found: &FoundSignature) -> ClassicEvidence {
+    match &found.beside {
+        Beside::Annotations(annotations) => ClassicEvidence::read(annotations),
+        Beside::Bundle(_) | Beside::Nothing => ClassicEvidence::default(),
+    }
+}
+
+fn examine_by(found: &FoundSignature, key: Option<&PublicKey>, root: &TrustedRoot) -> Option<Evidence> {
     if found.fault.is_some() || found.signature.is_empty() {
         return None;
     }
-    let classic = match &found.beside {
-        Beside::Annotations(annotations) => ClassicEvidence::read(annotations),
-        Beside::Bundle(_) | Beside::Nothing => ClassicEvidence::default(),
-    };
-    let claim = claim_of(found, &classic, None).ok()?;
-    Some(examine(&claim, root)).filter(|evidence| evidence.signature.is_ok() && evidence.certificate.is_some())
+    let classic = classic_of(found);
+    let claim = claim_of(found, &classic, key).ok()?;
+    Some(examine(&claim, root)).filter(|evidence| evidence.signature.is_ok())
 }
 
 /// Makes the claim of a signature; `evidence` is what its annotations say, if it is a classic one.

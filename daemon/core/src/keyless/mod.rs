@@ -19,6 +19,7 @@ mod key_id;
 mod log;
 mod message;
 mod pem_files;
+mod public_good;
 mod request;
 mod root;
 mod sct;
@@ -36,13 +37,14 @@ pub use certificate::certificate_key;
 pub use classic::ClassicEvidence;
 pub use demand::{Accepted, Check, Demands, Finding};
 pub use evidence::{CertificateFacts, ChainFacts, Evidence, examine};
-pub use found::{claim_of, examine_found};
+pub use found::{broken_beside, claim_of, examine_by_key, examine_found};
 pub use identity::{Identity, Pattern, PatternError, extension_name};
 pub use log::{
     AnswerError, Checkpoint, CheckpointError, Entry, ProposalError, ProvenEntry, RekorVersion, proposal, read_v1,
 };
 pub use message::{Hashes, Message, MessageHasher};
 pub use pem_files::{RootFiles, RootFilesError};
+pub use public_good::{PublicGood, public_good};
 pub use request::{certificate_request, timestamp_request};
 pub use root::{Authority, Log, MAX_ROOT_BYTES, RootError, TrustedRoot};
 pub use sct::Sct;

@@ -139,6 +139,13 @@ impl TrustedRoot {
         AnchorId(hasher.finalize().into())
     }
 
+    /// Returns the newest instant at which something that it names begins: it was not made before that was planned.
+    pub fn newest(&self) -> Option<Timestamp> {
+        let logs = self.logs.iter().chain(&self.ct_logs).map(|log| log.window.start);
+        let authorities = self.authorities.iter().chain(&self.timestamp_authorities);
+        logs.chain(authorities.map(|authority| authority.window.start)).flatten().max()
+    }
+
     /// Parses a trusted root, as strictly as cosign does.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ const SIGNING_CERTIFICATE_V2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+/// Said of a timestamp where the root names nobody who could have signed it.
+pub(super) const NO_AUTHORITY: &str = "no timestamp authority is trusted";
 /// The most certificates that a token may bring.
 const MAX_CERTIFICATES: usize = 10;
 const WHAT: &str = "the timestamp";
@@ -107,7 +109,7 @@ impl Token {
         if hash(*algorithm, message).ok_or("its hash is none that is known")? != *imprint {
             return Err("it is over something else".to_owned());
         }
-        let mut fault = "no timestamp authority is trusted".to_owned();
+        let mut fault = NO_AUTHORITY.to_owned();
         for authority in authorities {
             match self.verify_by(authority) {
                 Ok(()) => {

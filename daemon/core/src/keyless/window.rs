@@ -1,6 +1,6 @@
 //! Spans of time in which something is valid.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A span of time, both ends included, each of which may be open (facts/sigstore.md 6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,11 @@ impl Window {
     /// Says whether an instant lies in it.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.start.is_none_or(|start| start <= instant) && self.end.is_none_or(|end| instant <= end)
+    }
+
+    /// Returns the first instant behind it.
+    pub fn just_after(&self) -> Option<Timestamp> {
+        self.end.and_then(|end| end.checked_add(SignedDuration::from_nanos(1)).ok())
     }
 
     /// Returns what lies in both; it may hold no instant at all.

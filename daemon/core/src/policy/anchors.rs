@@ -77,6 +77,35 @@ pub struct Life {
     pub valid_until: Option<Timestamp>,
     /// Why it is revoked, retired or denied.
     pub revoked: Option<String>,
+    /// What of it counts no more.
+    pub ends: Ends,
+}
+
+/// From when on what a key signed counts no more; the default is a key in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// `retired.at`: what was proven, or first seen here, before counts.
+    pub retired: Option<Timestamp>,
+    /// `revoked.since`: what was proven before counts.
+    pub revoked: Option<Timestamp>,
+    /// Revoked, retired or denied without a time: nothing counts.
+    pub for_ever: bool,
+}
+
+impl Ends {
+    /// Returns the instant before which a signature must have been made, if the key has such an end and no worse one.
+    pub fn before(&self) -> Option<Timestamp> {
+        let ends = [self.retired, self.revoked].into_iter().flatten().min();
+        ends.filter(|_| !self.for_ever)
+    }
+
+    /// Takes the stricter of both.
+    fn tighten(&mut self, other: Self) {
+        let earlier = |one: Option<Timestamp>, other| [one, other].into_iter().flatten().min();
+        self.retired = earlier(self.retired, other.retired);
+        self.revoked = earlier(self.revoked, other.revoked);
+        self.for_ever |= other.for_ever;
+    }
 }
 
 /// Whether a key counts at an instant.
@@ -84,6 +113,8 @@ pub struct Life {
 pub enum Standing {
     /// It counts.
     Usable,
+    /// Only what it signed before its end counts.
+    Ended,
     /// It is revoked, retired or denied.
     Revoked,
     /// Its time is over.
@@ -95,12 +126,14 @@ pub enum Standing {
 impl Life {
     /// Says whether the key counts at `now`, whenever its signatures were made.
     pub fn standing(&self, now: Timestamp) -> Standing {
-        if self.revoked.is_some() {
+        if self.ends.for_ever {
             Standing::Revoked
         } else if self.valid_until.is_some_and(|end| now >= end) {
             Standing::Expired
         } else if self.valid_from.is_some_and(|start| now < start) {
             Standing::NotYetValid
+        } else if self.ends.before().is_some() {
+            Standing::Ended
         } else {
             Standing::Usable
         }
@@ -110,9 +143,11 @@ impl Life {
         // `None < Some(_)`, so `max` is the later start; the earlier end has to skip the `None`s.
         self.valid_from = self.valid_from.max(file.valid_from);
         self.valid_until = [self.valid_until, file.valid_until].into_iter().flatten().min();
-        if self.revoked.is_none() {
+        // The words of what is worse.
+        if self.revoked.is_none() || (file.ends.for_ever && !self.ends.for_ever) {
             self.revoked.clone_from(&file.revoked);
         }
+        self.ends.tighten(file.ends);
     }
 }
 
@@ -144,7 +179,10 @@ pub(super) fn derive(
         }
         if let Some(reason) = deny.keys.get(name) {
             let words = if reason.is_empty() { "denied".to_owned() } else { format!("denied: {reason}") };
-            anchor.life.revoked.get_or_insert(words);
+            if !anchor.life.ends.for_ever {
+                anchor.life.revoked = Some(words);
+            }
+            anchor.life.ends.for_ever = true;
         }
     }
     for (policy, authority) in authorities() {

@@ -5,16 +5,19 @@
 //! rule asks for is *unsupported*; a value that is not what its field takes is an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::{
-    AttestationDemand, Authority, AuthorityKind, Keyless, Mode, Policy, Proof, SignatureFormat, key_file, yaml,
+    AttestationDemand, Authority, AuthorityKind, KeyProof, Keyless, Mode, Policy, Proof, SignatureFormat, key_file,
+    yaml,
 };
 use crate::check::SignedHash;
 use crate::key::PublicKey;
 use crate::keyless::{Identity, Pattern};
 use crate::reference::Repository;
+use crate::rego::{Condition, Query};
 use crate::signature::predicate;
 
 const API_VERSIONS: [&str; 2] = ["policy.sigstore.dev/v1beta1", "policy.sigstore.dev/v1alpha1"];
@@ -161,10 +164,10 @@ fn authority(place: usize, value: Value, warnings: &mut Vec<String>) -> Result<A
         Some("bundle") => Some(SignatureFormat::Bundle),
         Some(_) => return Err(format!("{} is neither legacy nor bundle", fields.at("signatureFormat"))),
     };
-    // What only says how the time is proven; a key asks for no time, so that beside a key it is left unread and unsupported.
-    let proof = match keyless.is_some() {
+    // Beside `static` it is left unread, and so unsupported.
+    let proven = match keyless.is_some() || key.is_some() {
         true => proof(&mut fields, &mut unsupported)?,
-        false => Proven { proof: Proof::Log, root: None, log: None },
+        false => None,
     };
     unsupported = unsupported.or_else(|| fields.rest());
     // More than one at once is no valid policy; the key is what is kept of it, for naming a key file confines that file.
@@ -184,17 +187,19 @@ fn authority(place: usize, value: Value, warnings: &mut Vec<String>) -> Result<A
         let asked = asked.into_iter().find(|(is, _)| *is).map(|(_, field)| fields.at(field));
         unsupported = unsupported.or(asked);
     }
+    let by_key = key.is_some();
+    let key_proof = proven.clone().filter(|_| by_key);
     let kind = match (key, fixed, keyless) {
         (Some(key), ..) => key_authority(key, &mut unsupported)?,
         (None, Some(fixed), _) => static_authority(fixed, &mut unsupported)?,
-        (None, None, Some(keyless)) => keyless_authority(keyless, proof, &mut unsupported, warnings)?,
+        (None, None, Some(keyless)) => keyless_authority(keyless, proven, &mut unsupported, warnings)?,
         (None, None, None) => {
             unsupported = unsupported.or_else(|| Some(format!("{path} without key, keyless or static")));
             AuthorityKind::Other
         }
     };
     let unsupported = unsupported.map(|field| strip(&field, &format!("{path}.")));
-    Ok(Authority { name, kind, attestations, format, sources, unsupported })
+    Ok(Authority { name, kind, attestations, format, sources, proof: key_proof, unsupported })
 }
 
 fn attestations(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<AttestationDemand>, String> {
@@ -207,12 +212,41 @@ fn attestations(fields: &mut Fields, unsupported: &mut Option<String>) -> Result
             return Err(format!("{path} has no predicateType"));
         };
         let name = entry.take_text("name")?.unwrap_or_else(|| format!("attestation-{place}"));
-        demands.push(AttestationDemand { name, predicate_type: predicate::uri_of(&predicate_type).to_owned() });
+        let predicate_type = predicate::uri_of(&predicate_type).to_owned();
+        let condition = condition(&mut entry, &predicate_type, unsupported)?;
+        demands.push(AttestationDemand { name, predicate_type, condition });
         if unsupported.is_none() {
             *unsupported = entry.rest();
         }
     }
     Ok(demands)
+}
+
+/// Reads an attestation's `policy`: Rego that is written into the file. Everything else is unsupported, and so is Rego that
+/// cannot be parsed here: OPA may know more of it.
+fn condition(
+    entry: &mut Fields,
+    predicate_type: &str,
+    unsupported: &mut Option<String>,
+) -> Result<Option<Arc<Condition>>, String> {
+    let Some(mut policy) = entry.take_fields("policy")? else { return Ok(None) };
+    let mut note = |field: String| {
+        unsupported.get_or_insert(field);
+    };
+    match policy.take_text("type")?.as_deref() {
+        Some("rego") => {}
+        Some("cue") => note(format!("{}.type cue", policy.path)),
+        _ => return Err(format!("{} is neither rego nor cue", policy.at("type"))),
+    }
+    let data = policy.take_text("data")?;
+    policy.rest().into_iter().for_each(&mut note);
+    let parsed = data.as_deref().map(|text| Condition::parse(text, Query::IsCompliant, predicate_type));
+    match parsed {
+        Some(Ok(condition)) => return Ok(Some(Arc::new(condition))),
+        Some(Err(words)) => note(format!("{}.data ({words})", policy.path)),
+        None => note(policy.path.clone()),
+    }
+    Ok(None)
 }
 
 fn sources(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<Repository>, String> {
@@ -232,22 +266,22 @@ fn sources(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Vec<
     Ok(sources)
 }
 
-/// What proves the time, by which root, and where its log is.
-struct Proven {
-    proof: Proof,
-    root: Option<String>,
-    log: Option<String>,
-}
-
-/// Reads `ctlog` and `rfc3161timestamp`: what proves the time, and by which root.
-fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Proven, String> {
-    let mut by = Proven { proof: Proof::Log, root: None, log: None };
+/// Reads `ctlog` and `rfc3161timestamp`: what proves the signature's time, and by which root; none where neither is there.
+///
+/// Where both are, the timestamp takes the log's place, as with policy-controller; they must name one root.
+fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Option<KeyProof>, String> {
+    let mut by: Option<KeyProof> = None;
     for (name, proof) in [("ctlog", Proof::Log), ("rfc3161timestamp", Proof::Timestamp)] {
         let Some(mut given) = fields.take_fields(name)? else { continue };
-        if proof == Proof::Log {
-            by.log = given.take_text("url")?;
+        let log = if proof == Proof::Log { given.take_text("url")? } else { None };
+        let root = given.take_text("trustRootRef")?;
+        let (known_root, known_log) = by.map_or((None, None), |by| (by.root, by.log));
+        if let (Some(one), Some(other)) = (&root, &known_root)
+            && one != other
+        {
+            *unsupported = unsupported.take().or_else(|| Some(format!("{} of another trust root", given.path)));
         }
-        by = Proven { proof, root: given.take_text("trustRootRef")?.or(by.root), log: by.log };
+        by = Some(KeyProof { proof, root: root.or(known_root), log: log.or(known_log) });
         if unsupported.is_none() {
             *unsupported = given.rest();
         }
@@ -257,7 +291,7 @@ fn proof(fields: &mut Fields, unsupported: &mut Option<String>) -> Result<Proven
 
 fn keyless_authority(
     mut keyless: Fields,
-    proven: Proven,
+    proven: Option<KeyProof>,
     unsupported: &mut Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<AuthorityKind, String> {
@@ -297,7 +331,8 @@ fn keyless_authority(
     if identities.is_empty() && unsupported.is_none() {
         *unsupported = Some(format!("{path} without identities"));
     }
-    let Proven { proof, root: proof_root, log } = proven;
+    let KeyProof { proof, root: proof_root, log } =
+        proven.unwrap_or(KeyProof { proof: Proof::Log, root: None, log: None });
     if let (Some(one), Some(other)) = (&root, &proof_root)
         && one != other
     {

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::{KeyFile, yaml};
+use super::{Ends, KeyFile, yaml};
 use crate::glob::Glob;
 use crate::key::PublicKey;
 
@@ -65,7 +65,7 @@ impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Said<T> {
 
 /// An instant: RFC 3339, or a date, which means its first moment in UTC.
 #[derive(Clone, Copy, Debug)]
-struct Instant(Timestamp);
+pub(super) struct Instant(pub(super) Timestamp);
 
 impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -99,8 +99,8 @@ pub(super) struct Parsed {
 
 /// Joins a key with its settings, if it has any.
 pub(super) fn read(key: PublicKey, settings: Option<&[u8]>) -> Result<Parsed, String> {
-    let Life { scope, valid_from, valid_until, revoked, warnings } = life(settings)?;
-    Ok(Parsed { file: KeyFile { key, scope, valid_from, valid_until, revoked }, warnings })
+    let Life { scope, valid_from, valid_until, revoked, ends, warnings } = life(settings)?;
+    Ok(Parsed { file: KeyFile { key, scope, valid_from, valid_until, revoked, ends }, warnings })
 }
 
 /// Says what is wrong with settings whose key is not there (yet).
@@ -114,6 +114,7 @@ struct Life {
     valid_from: Option<Timestamp>,
     valid_until: Option<Timestamp>,
     revoked: Option<String>,
+    ends: Ends,
     warnings: Vec<String>,
 }
 
@@ -135,13 +136,27 @@ fn life(settings: Option<&[u8]>) -> Result<Life, String> {
     {
         warnings.push("validFor ends before it begins, so this key never counts".to_owned());
     }
+    let ends = ends(&settings.revoked, &settings.retired);
     let revoked = match (settings.revoked, settings.retired) {
         (Said::Yes(revoked), _) => Some(revoked.words()),
         (Said::No, Said::Yes(Retired { at: Some(at) })) => Some(format!("retired at {}", at.0)),
         (Said::No, Said::Yes(Retired { at: None })) => Some("retired".to_owned()),
         (Said::No, Said::No) => None,
     };
-    Ok(Life { scope, valid_from, valid_until, revoked, warnings })
+    Ok(Life { scope, valid_from, valid_until, revoked, ends, warnings })
+}
+
+/// What is said without a time holds for ever.
+fn ends(revoked: &Said<Revoked>, retired: &Said<Retired>) -> Ends {
+    let (revoked, always) = match revoked {
+        Said::No => (None, false),
+        Said::Yes(revoked) => (revoked.since, revoked.since.is_none()),
+    };
+    let (retired, too) = match retired {
+        Said::No => (None, false),
+        Said::Yes(retired) => (retired.at, retired.at.is_none()),
+    };
+    Ends { retired: retired.map(|at| at.0), revoked: revoked.map(|since| since.0), for_ever: always || too }
 }
 
 impl Revoked {

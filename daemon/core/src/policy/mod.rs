@@ -10,14 +10,17 @@ mod deny;
 mod files;
 mod key_file;
 mod read;
+mod root;
+mod root_file;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use crate::check::SignedHash;
 use crate::digest::Digest;
@@ -25,10 +28,12 @@ use crate::glob::Glob;
 use crate::key::{AnchorId, PublicKey};
 use crate::keyless::{Identity, TrustedRoot};
 use crate::reference::Repository;
+use crate::rego::Condition;
 use crate::signature::Format;
 
-pub use anchors::{Anchor, Life, Named, Scope, Standing};
+pub use anchors::{Anchor, Ends, Life, Named, Scope, Standing};
 pub use files::{BlobError, MAX_FILE_BYTES, TrustFiles};
+pub use root::{Root, RootEnd, Rules};
 
 /// A set of trust that can be judged under.
 ///
@@ -43,17 +48,10 @@ pub struct TrustSet {
     pub roots: BTreeMap<String, Root>,
     /// deny.yaml
     pub deny: Deny,
+    /// What the configuration says beside the files.
+    pub rules: Rules,
     /// What follows for each key, in files and written into policies.
     anchors: BTreeMap<AnchorId, Anchor>,
-}
-
-/// One `roots/<name>.json`.
-#[derive(Clone, Debug)]
-pub struct Root {
-    /// The hash of all that it names: another spelling of the same root is the same.
-    pub id: AnchorId,
-    /// Whom it names.
-    pub root: Arc<TrustedRoot>,
 }
 
 /// What a signature is checked against.
@@ -63,6 +61,22 @@ pub enum CheckAnchor {
     Key(PublicKey),
     /// A trusted root.
     Root(Root),
+    /// A key's signature, and what logs and timestamp authorities of a root say of it.
+    Logged {
+        /// The key.
+        key: PublicKey,
+        /// The root.
+        root: Root,
+    },
+    /// When a key's signature was proven to be there, by a root.
+    Dated {
+        /// The key.
+        key: PublicKey,
+        /// The root.
+        root: Root,
+    },
+    /// Whether an attestation of a type says what a policy asks for.
+    Condition(Arc<Condition>),
 }
 
 impl CheckAnchor {
@@ -71,8 +85,28 @@ impl CheckAnchor {
         match self {
             Self::Key(key) => key.id(),
             Self::Root(root) => root.id,
+            Self::Logged { key, root } => Self::logged(&key.id(), &root.id),
+            Self::Dated { key, root } => Self::dated(&key.id(), &root.id),
+            Self::Condition(condition) => condition.id(),
         }
     }
+
+    /// Returns the id of [`Self::Logged`].
+    pub fn logged(key: &AnchorId, root: &AnchorId) -> AnchorId {
+        of_both(b"logged", key, root)
+    }
+
+    /// Returns the id of [`Self::Dated`].
+    pub fn dated(key: &AnchorId, root: &AnchorId) -> AnchorId {
+        of_both(b"dated", key, root)
+    }
+}
+
+/// Hashes two ids of 32 bytes behind what they are together.
+fn of_both(what: &[u8], key: &AnchorId, root: &AnchorId) -> AnchorId {
+    let mut hasher = Sha256::new();
+    [what, &key.0, &root.0].iter().for_each(|part| hasher.update(part));
+    AnchorId(hasher.finalize().into())
 }
 
 /// One `keys/<name>.pub`, with what `keys/<name>.yaml` says of it.
@@ -86,8 +120,10 @@ pub struct KeyFile {
     pub valid_from: Option<Timestamp>,
     /// validFor.end
     pub valid_until: Option<Timestamp>,
-    /// retired, or revoked: the reason in words; `Some` counts as revoked for ever in this version.
+    /// retired, or revoked: in words.
     pub revoked: Option<String>,
+    /// What of it counts no more.
+    pub ends: Ends,
 }
 
 /// A ClusterImagePolicy.
@@ -137,8 +173,37 @@ pub struct Authority {
     pub format: Option<SignatureFormat>,
     /// `source`: the repositories in which a signature must have been found; empty means any.
     pub sources: Vec<Repository>,
+    /// `ctlog`, `rfc3161timestamp` beside a key: what must prove the key's signature.
+    pub proof: Option<KeyProof>,
     /// A field that this version does not evaluate: the authority is unsatisfiable.
     pub unsupported: Option<String>,
+}
+
+/// What must prove a key's signature, and by which root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyProof {
+    /// A log, or a timestamp.
+    pub proof: Proof,
+    /// `trustRootRef`: the one root that counts; without it, all of the folder's.
+    pub root: Option<String>,
+    /// `ctlog.url`: the root must name a log at this place.
+    pub log: Option<String>,
+}
+
+impl KeyProof {
+    /// Says whether a root names the log that is named by its place.
+    pub(crate) fn fits(&self, root: &TrustedRoot) -> bool {
+        self.log.as_ref().is_none_or(|log| has_log(root, log))
+    }
+}
+
+/// Says whether a root names a log at a place.
+fn has_log(root: &TrustedRoot, place: &str) -> bool {
+    root.logs.iter().any(|log| same_place(place, &log.base_url))
+}
+
+fn same_place(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// One entry of an authority's `attestations`.
@@ -148,6 +213,8 @@ pub struct AttestationDemand {
     pub name: String,
     /// `predicateType`, as a URI: short names are resolved.
     pub predicate_type: String,
+    /// `policy` in Rego: what must hold for what is attested.
+    pub condition: Option<Arc<Condition>>,
 }
 
 /// `signatureFormat`
@@ -219,14 +286,12 @@ pub struct Keyless {
 impl Keyless {
     /// Says whether a root names what the authority names by its place.
     pub(crate) fn fits(&self, root: &TrustedRoot) -> bool {
-        let same = |wanted: &str, place: &str| wanted.trim_end_matches('/') == place.trim_end_matches('/');
-        let authority = |wanted: &String| root.authorities.iter().any(|authority| same(wanted, &authority.uri));
-        let log = |wanted: &String| root.logs.iter().any(|log| same(wanted, &log.base_url));
-        self.authority.as_ref().is_none_or(authority) && self.log.as_ref().is_none_or(log)
+        let authority = |wanted: &String| root.authorities.iter().any(|one| same_place(wanted, &one.uri));
+        self.authority.as_ref().is_none_or(authority) && self.log.as_ref().is_none_or(|log| has_log(root, log))
     }
 }
 
-/// What must prove when a certificate's holder signed.
+/// What must prove when something was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// An entry in a transparency log.
@@ -267,9 +332,14 @@ pub struct Reading {
 }
 
 impl TrustSet {
-    /// Reads the files. Never fails: what is wrong is in the faults.
+    /// Reads the files, with no rules beside them. Never fails: what is wrong is in the faults.
     pub fn read(files: &TrustFiles) -> Reading {
-        read::read(files)
+        Self::read_under(files, Rules::default())
+    }
+
+    /// Reads the files, under these rules. Never fails: what is wrong is in the faults.
+    pub fn read_under(files: &TrustFiles, rules: Rules) -> Reading {
+        read::read(files, rules)
     }
 
     fn new(
@@ -277,26 +347,61 @@ impl TrustSet {
         policies: BTreeMap<String, Policy>,
         roots: BTreeMap<String, Root>,
         deny: Deny,
+        rules: Rules,
     ) -> Self {
         let anchors = anchors::derive(&keys, &policies, &deny);
-        Self { keys, policies, roots, deny, anchors }
+        Self { keys, policies, roots, deny, rules, anchors }
     }
 
-    /// Returns everything that a signature may have to be checked against, each once: keys, and the roots if a policy asks for
-    /// identities.
+    /// Returns everything that a signature may have to be checked against, each once: keys; the roots if a policy asks for
+    /// identities; keys together with roots, where a policy asks what proves a key's signature, or the key's own end does.
     pub fn check_anchors(&self) -> Vec<CheckAnchor> {
         let mut anchors: Vec<CheckAnchor> = self.anchors().into_iter().map(CheckAnchor::Key).collect();
-        if self.keyless_policies().next().is_some() {
-            let roots: BTreeMap<AnchorId, &Root> = self.roots.values().map(|root| (root.id, root)).collect();
-            anchors.extend(roots.into_values().cloned().map(CheckAnchor::Root));
+        let roots: BTreeMap<AnchorId, &Root> = self.roots.values().map(|root| (root.id, root)).collect();
+        if self.authorities().any(|authority| matches!(authority.kind, AuthorityKind::Keyless(_))) {
+            anchors.extend(roots.values().map(|root| CheckAnchor::Root((*root).clone())));
+        }
+        let both = |key: &PublicKey| roots.values().map(|root| (key.clone(), (*root).clone())).collect::<Vec<_>>();
+        let mut proven = BTreeSet::new();
+        for key in self.authorities().filter(|one| one.proof.is_some()).filter_map(|one| self.key_of(one)) {
+            if proven.insert(key.id()) {
+                anchors.extend(both(key).into_iter().map(|(key, root)| CheckAnchor::Logged { key, root }));
+            }
+        }
+        let demands = self.authorities().flat_map(|authority| &authority.attestations);
+        let conditions = demands.filter_map(|demand| demand.condition.as_ref());
+        let conditions: BTreeMap<AnchorId, &Arc<Condition>> = conditions.map(|one| (one.id(), one)).collect();
+        anchors.extend(conditions.into_values().cloned().map(CheckAnchor::Condition));
+        for anchor in self.anchors.values().filter(|anchor| anchor.life.ends.before().is_some()) {
+            anchors.extend(both(&anchor.key).into_iter().map(|(key, root)| CheckAnchor::Dated { key, root }));
         }
         anchors
     }
 
-    /// Returns the policies that ask for identities.
-    pub(crate) fn keyless_policies(&self) -> impl Iterator<Item = &Policy> {
-        let is_keyless = |authority: &Authority| matches!(authority.kind, AuthorityKind::Keyless(_));
-        self.policies.values().filter(move |policy| policy.authorities.iter().any(is_keyless))
+    fn authorities(&self) -> impl Iterator<Item = &Authority> {
+        self.policies.values().flat_map(|policy| &policy.authorities)
+    }
+
+    /// Returns the key that an authority asks for; none where its file is not there.
+    fn key_of<'a>(&'a self, authority: &'a Authority) -> Option<&'a PublicKey> {
+        match &authority.kind {
+            AuthorityKind::KeyFile { name, .. } => self.keys.get(name).map(|file| &file.key),
+            AuthorityKind::KeyData { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Says whether anything leans on the roots.
+    pub fn asks_for_roots(&self) -> bool {
+        self.leaning_policies().next().is_some()
+            || self.anchors.values().any(|anchor| anchor.life.ends.before().is_some())
+    }
+
+    /// Returns the policies that lean on roots: they ask for identities, or for what proves a key's signature.
+    pub(crate) fn leaning_policies(&self) -> impl Iterator<Item = &Policy> {
+        let leans =
+            |authority: &Authority| matches!(authority.kind, AuthorityKind::Keyless(_)) || authority.proof.is_some();
+        self.policies.values().filter(move |policy| policy.authorities.iter().any(leans))
     }
 
     /// Returns every key that a signature may have to be checked against, each once (inline ones and revoked ones too).
@@ -327,10 +432,17 @@ impl TrustSet {
         naming.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns the earliest instant after `now` at which a verdict can change by itself (validFor).
+    /// Returns the earliest instant after `now` at which a verdict can change by itself: `validFor`, the age of roots, and
+    /// the windows of logs that sign no time, in which a key's signature is judged by the clock.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = self.anchors.values().flat_map(|anchor| [anchor.life.valid_from, anchor.life.valid_until]);
-        ends.flatten().filter(|&end| end > now).min()
+        let roots = self.roots.values().map(|root| match self.root_end(root) {
+            RootEnd::At(end) => Some(end),
+            RootEnd::Never | RootEnd::Always => None,
+        });
+        let logs = self.roots.values().flat_map(|root| &root.root.logs);
+        let windows = logs.flat_map(|log| [log.window.start, log.window.just_after()]);
+        ends.chain(roots).chain(windows).flatten().filter(|&end| end > now).min()
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::files::MAX_FILE_BYTES;
-use super::{Deny, Fault, KeyFile, Policy, Reading, Root, TrustFiles, TrustSet, clusterimagepolicy, deny, key_file};
+use super::{Deny, Fault, KeyFile, Policy, Reading, Root, Rules, TrustFiles, TrustSet};
+use super::{clusterimagepolicy, deny, key_file, root_file};
 use crate::key::PublicKey;
 use crate::keyless::TrustedRoot;
 
@@ -18,7 +19,7 @@ struct Reader {
 }
 
 /// Reads all files; what is wrong with one leaves only that one out.
-pub(super) fn read(files: &TrustFiles) -> Reading {
+pub(super) fn read(files: &TrustFiles, rules: Rules) -> Reading {
     let mut reader = Reader::default();
     let mut keys = BTreeMap::new();
     let mut policies = BTreeMap::new();
@@ -45,9 +46,13 @@ pub(super) fn read(files: &TrustFiles) -> Reading {
                 reader.warn(path, format!("there is no keys/{name}.pub that this would be about"));
             }
         } else if let Some(name) = stem(path, "roots/", ".json") {
-            let root = TrustedRoot::parse(bytes).map_err(|error| format!("it is no trusted root: {error}"));
-            if let Some(root) = reader.keep(path, root) {
-                roots.insert(name.to_owned(), Root { id: root.id(), root: Arc::new(root) });
+            if let Some(root) = reader.root(files, path, name, bytes) {
+                roots.insert(name.to_owned(), root);
+            }
+        } else if let Some(name) = stem(path, "roots/", ".yaml") {
+            if !files.0.contains_key(&format!("roots/{name}.json")) {
+                reader.keep(path, root_file::read(bytes));
+                reader.warn(path, format!("there is no roots/{name}.json that this would be about"));
             }
         } else {
             reader.warn(path, "nothing reads a file of this name here".to_owned());
@@ -56,7 +61,7 @@ pub(super) fn read(files: &TrustFiles) -> Reading {
     for name in deny.keys.keys().filter(|name| !keys.contains_key(*name)) {
         reader.warn(DENY, format!("there is no key {name:?} to deny"));
     }
-    let set = Arc::new(TrustSet::new(keys, policies, roots, deny));
+    let set = Arc::new(TrustSet::new(keys, policies, roots, deny, rules));
     Reading { set, faults: reader.faults, warnings: reader.warnings }
 }
 
@@ -93,6 +98,20 @@ impl Reader {
         let parsed = self.keep(&settings_path, parsed)?;
         self.warnings.extend(parsed.warnings.into_iter().map(|message| (settings_path.clone(), message)));
         Some(parsed.file)
+    }
+
+    /// Reads a root with its settings. Settings that cannot be read leave the root out: they may say that it is old.
+    fn root(&mut self, files: &TrustFiles, path: &str, name: &str, bytes: &[u8]) -> Option<Root> {
+        let root = TrustedRoot::parse(bytes).map_err(|error| format!("it is no trusted root: {error}"));
+        let root = self.keep(path, root)?;
+        let settings_path = format!("roots/{name}.yaml");
+        let as_of = match files.0.get(&settings_path) {
+            None => None,
+            // Reported as a fault of its own.
+            Some(settings) if settings.len() > MAX_FILE_BYTES => return None,
+            Some(settings) => self.keep(&settings_path, root_file::read(settings))?,
+        };
+        Some(Root { id: root.id(), root: Arc::new(root), as_of })
     }
 
     fn policy(&mut self, path: &str, bytes: &[u8]) -> Option<Policy> {

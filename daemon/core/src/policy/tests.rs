@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use jiff::SignedDuration;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 
 use super::*;
@@ -55,6 +56,9 @@ fn what_was_begun_to_be_revoked_is_revoked() {
         let reading = with_settings(settings);
         assert_eq!(reading.faults, [], "{settings}");
         assert!(reading.set.keys["a"].revoked.is_some(), "{settings}");
+        let for_ever = !settings.contains("at:");
+        assert_eq!(reading.set.keys["a"].ends.for_ever, for_ever, "{settings}");
+        assert_eq!(reading.set.keys["a"].ends.before().is_some(), !for_ever, "{settings}");
     }
     assert_eq!(with_settings("{}\n").set.keys["a"].revoked, None);
 }
@@ -166,7 +170,8 @@ fn a_policy_as_sigstore_users_write_it() {
 fn what_is_not_evaluated_never_helps() {
     let images = "  images: [{glob: \"**\"}]\n  authorities:";
     for (spec, authority, whole) in [
-        (format!("{images} [{{key: {{secretRef: {{name: a}}}}, ctlog: {{}}}}]\n"), Some("ctlog"), None),
+        (format!("{images} [{{key: {{secretRef: {{name: a}}}}, ctlog: {{id: x}}}}]\n"), Some("ctlog.id"), None),
+        (format!("{images} [{{static: {{action: pass}}, ctlog: {{}}}}]\n"), Some("ctlog"), None),
         (format!("{images} [{{key: {{kms: \"awskms://x\"}}}}]\n"), Some("key.kms"), None),
         (
             format!("{images} [{{key: {{secretRef: {{name: a, namespace: b}}}}}}]\n"),
@@ -233,4 +238,57 @@ fn a_policy_confines_the_file_that_it_names_and_no_other_of_the_same_key() {
     assert!(alone(&read(&[("keys/a.pub", &pem(1))])));
     assert!(!alone(&read(&[("keys/a.pub", &pem(1)), ("policies/p.yaml", text)])), "even where it is not evaluated");
     assert!(alone(&read(&[("keys/a.pub", &pem(1)), ("keys/b.pub", &pem(1)), ("policies/p.yaml", text)])));
+}
+
+const ROOT: &str = include_str!("../keyless/public_good.json");
+
+fn aged(days: i64) -> Rules {
+    Rules { root_max_age: Some(SignedDuration::from_hours(24 * days)) }
+}
+
+fn read_under(files: &[(&str, &str)], rules: Rules) -> Reading {
+    let files = files.iter().map(|(path, text)| ((*path).to_owned(), Bytes::copy_from_slice(text.as_bytes())));
+    TrustSet::read_under(&TrustFiles(files.collect()), rules)
+}
+
+#[test]
+fn a_root_is_as_old_as_its_settings_or_its_newest_entry_say() {
+    for (settings, dated) in [
+        (None, "2025-09-23T00:00:00Z"),
+        (Some("asOf: 2026-11-05\n"), "2026-11-05T00:00:00Z"),
+        (Some("asOf: 2026-11-05T12:00:00+02:00\n"), "2026-11-05T10:00:00Z"),
+        (Some("{}\n"), "2025-09-23T00:00:00Z"),
+    ] {
+        let files = [("roots/a.json", ROOT)].into_iter().chain(settings.map(|text| ("roots/a.yaml", text)));
+        let reading = read_under(&files.collect::<Vec<_>>(), aged(30));
+        assert_eq!(reading.faults, []);
+        let (root, end) = (&reading.set.roots["a"], time(dated) + SignedDuration::from_hours(24 * 30));
+        assert_eq!(root.dated(), Some(time(dated)));
+        assert_eq!(reading.set.root_end(root), RootEnd::At(end));
+        let before = end - SignedDuration::from_nanos(1);
+        assert!(!reading.set.root_end(root).is_over(before) && reading.set.root_end(root).is_over(end));
+        assert_eq!((reading.set.next_change(before), reading.set.next_change(end)), (Some(end), None));
+        let unlimited = read_under(&[("roots/a.json", ROOT)], Rules::default()).set;
+        assert_eq!(unlimited.root_end(&unlimited.roots["a"]), RootEnd::Never);
+        assert_eq!(unlimited.next_change(before), None);
+    }
+}
+
+#[test]
+fn a_root_of_no_known_date_is_too_old_for_any_limit() {
+    let empty = r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+    let set = read_under(&[("roots/a.json", empty)], aged(36_525)).set;
+    assert_eq!(set.root_end(&set.roots["a"]), RootEnd::Always);
+    assert!(set.root_end(&set.roots["a"]).is_over(Timestamp::MIN));
+}
+
+#[test]
+fn settings_of_a_root_that_cannot_be_read_leave_it_out() {
+    for broken in ["asOf: yesterday\n", "asOf:\n", "asof: 2026-11-05\n", ""] {
+        let reading = read(&[("roots/a.json", ROOT), ("roots/a.yaml", broken)]);
+        assert!(reading.set.roots.is_empty(), "{broken:?}");
+        fault(reading, "roots/a.yaml", "");
+    }
+    let alone = read(&[("roots/a.yaml", "asOf: 2026-11-05\n")]);
+    assert_eq!((alone.faults.len(), alone.warnings.len()), (0, 1));
 }

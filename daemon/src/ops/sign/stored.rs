@@ -161,6 +161,7 @@ async fn store(
         reference: Reference::by_digest(signed.repository.clone(), signed.digest).to_string(),
         manifests: vec![added],
         tags: moved.into_iter().collect(),
+        detached: Vec::new(),
     };
     ctx.perform(actor, operation).await?;
     Ok(Attached { tag, digest: manifest.digest(), added: true })

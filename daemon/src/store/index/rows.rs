@@ -8,7 +8,7 @@ use larder_core::{Digest, Repository, Tag};
 
 use super::keys;
 use super::layers::{Draft, Fault};
-use crate::store::record::{AttachedTo, Event, ManifestAdded, Record, SubjectRole, TagMoved, TagRow};
+use crate::store::record::{AttachedTo, Detached, Event, ManifestAdded, Record, SubjectRole, TagMoved, TagRow};
 use crate::store::wire::{Malformed, Wire as _, digest_bytes};
 
 /// In a subject's history: a verdict that was told.
@@ -28,6 +28,9 @@ pub(super) fn apply(draft: &mut Draft<'_>, record: &Record) -> Result<(), Fault>
         Event::Operation(operation) => {
             for manifest in &operation.manifests {
                 add_manifest(draft, record.seq, manifest)?;
+            }
+            for detached in &operation.detached {
+                detach(draft, record.seq, detached)?;
             }
             for moved in &operation.tags {
                 move_tag(draft, record, moved)?;
@@ -63,6 +66,27 @@ fn add_manifest(draft: &mut Draft<'_>, seq: u64, added: &ManifestAdded) -> Resul
         draft.put(keys::attached(&attached.subject, repository, digest), attached.to_bytes());
         note(draft, repository, &attached.subject, seq);
     }
+    list(draft, repository, digest)
+}
+
+/// Takes a manifest away from what it was attached to. Where it is nothing else, nothing leads to it any more.
+fn detach(draft: &mut Draft<'_>, seq: u64, detached: &Detached) -> Result<(), Fault> {
+    let Detached { repository, digest, subject, .. } = detached;
+    draft.remove(keys::attached(subject, repository, digest));
+    note(draft, repository, subject, seq);
+    let Some(row) = manifest(draft.get(&keys::manifest(repository, digest))?)? else { return Ok(()) };
+    if row.attached.as_ref().is_none_or(|attached| attached.subject != *subject) {
+        return Ok(());
+    }
+    if row.subject.is_some() {
+        let row = ManifestAdded { attached: None, signatures: Vec::new(), uncounted: 0, ..row };
+        draft.put(keys::manifest(repository, digest), row.to_bytes());
+        return Ok(());
+    }
+    for successor in &row.successors {
+        draft.remove(keys::edge(repository, &successor.digest, digest));
+    }
+    draft.remove(keys::manifest(repository, digest));
     list(draft, repository, digest)
 }
 

@@ -1,5 +1,6 @@
 //! The store as others use it, in real folders.
 
+mod clean;
 mod crash;
 mod history;
 mod prune;
@@ -102,6 +103,7 @@ pub(super) fn pull(manifests: Vec<ManifestAdded>, tags: &[(&str, Option<Digest>)
         reference: "quay.io/team/app:x".into(),
         manifests,
         tags: tags.iter().map(moved).collect(),
+        detached: Vec::new(),
     })
 }
 

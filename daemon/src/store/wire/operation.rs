@@ -21,9 +21,11 @@ pub(in crate::store) struct OperationForm {
     manifests: Vec<ManifestForm>,
     #[prost(message, repeated, tag = "4")]
     tags: Vec<TagMovedForm>,
+    #[prost(message, repeated, tag = "5")]
+    detached: Vec<DetachedForm>,
 }
 
-const OPERATIONS: [(record::OperationKind, u32); 9] = [
+const OPERATIONS: [(record::OperationKind, u32); 10] = [
     (record::OperationKind::Pull, 1),
     (record::OperationKind::Push, 2),
     (record::OperationKind::Receive, 3),
@@ -33,6 +35,7 @@ const OPERATIONS: [(record::OperationKind, u32); 9] = [
     (record::OperationKind::Save, 7),
     (record::OperationKind::Load, 8),
     (record::OperationKind::Attach, 9),
+    (record::OperationKind::Clean, 10),
 ];
 
 impl Wire for record::Operation {
@@ -44,6 +47,7 @@ impl Wire for record::Operation {
             reference: self.reference.clone(),
             manifests: forms(&self.manifests),
             tags: forms(&self.tags),
+            detached: forms(&self.detached),
         }
     }
 
@@ -53,6 +57,7 @@ impl Wire for record::Operation {
             reference: form.reference,
             manifests: read_all(form.manifests)?,
             tags: read_all(form.tags)?,
+            detached: read_all(form.detached)?,
         })
     }
 }
@@ -287,5 +292,44 @@ impl Wire for record::TagRow {
 
     fn read(form: TagRowForm) -> Result<Self, Malformed> {
         Ok(Self { digest: digest(&form.digest)?, seq: form.seq, moved: time(form.moved)? })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::store) struct DetachedForm {
+    #[prost(string, tag = "1")]
+    repository: String,
+    #[prost(bytes = "vec", tag = "2")]
+    digest: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    subject: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    signatures: Vec<Vec<u8>>,
+    #[prost(uint32, tag = "5")]
+    uncounted: u32,
+}
+
+impl Wire for record::Detached {
+    type Form = DetachedForm;
+
+    fn form(&self) -> DetachedForm {
+        DetachedForm {
+            repository: self.repository.to_string(),
+            digest: digest_bytes(&self.digest),
+            subject: digest_bytes(&self.subject),
+            signatures: self.signatures.iter().map(|id| id.0.to_vec()).collect(),
+            uncounted: self.uncounted,
+        }
+    }
+
+    fn read(form: DetachedForm) -> Result<Self, Malformed> {
+        let ids = form.signatures.iter().map(|id| Ok(SignatureId(hash(id)?)));
+        Ok(Self {
+            repository: repository(&form.repository)?,
+            digest: digest(&form.digest)?,
+            subject: digest(&form.subject)?,
+            signatures: ids.collect::<Result<_, Malformed>>()?,
+            uncounted: form.uncounted,
+        })
     }
 }

@@ -27,6 +27,9 @@ use crate::digest::hex;
 use crate::key::{AnchorId, KeyAlgorithm, PublicKey};
 use crate::signature::bundle::{InclusionProof, LogEntry};
 
+/// Said of an entry where the root does not name its log.
+pub(super) const UNKNOWN_LOG: &str = "it is of a log that is not in the trusted root";
+
 /// What came of looking at an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -76,7 +79,7 @@ pub(super) fn examine(
         Some(Some(time)) => Some(time),
         None => None,
     };
-    let mut outcome = Entry::NotCounted("it is of a log that is not in the trusted root".to_owned());
+    let mut outcome = Entry::NotCounted(UNKNOWN_LOG.to_owned());
     for log in root.logs.iter().filter(|log| log.log_id == entry.log_id) {
         outcome = match prove(entry, &body, log, claimed) {
             Ok(integrated) => Entry::Proven(ProvenEntry {
