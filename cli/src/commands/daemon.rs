@@ -264,7 +264,6 @@ fn to_json(status: &v1::GetStatusResponse) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::trust::roots::age;
     use super::*;
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
                 )
                 .hint("`larder verify-blob` checks signatures"));
             };
-            let root = trust::for_bundle(flags)?;
+            let root = trust::for_bundle(flags, output)?;
             (envelope.clone(), run.bundle(&bundle, None, &root, &name)?)
         }
         Source::Files(files) => {

@@ -24,7 +24,8 @@ pub(crate) struct Flags {
     /// Which services to ask: Sigstore's file. Signatures are uploaded to the logs that it names
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fulcio_url", "rekor_url", "timestamp_server_url"])]
     pub(super) signing_config: Option<PathBuf>,
-    /// What their answers are checked against, before anything is stored: trusted_root.json
+    /// What their answers are checked against, before anything is stored: trusted_root.json, or `public-good`, a shipped
+    /// copy of the public Sigstore's
     #[arg(long, value_name = "FILE")]
     pub(super) trusted_root: Option<PathBuf>,
     /// Who issues certificates

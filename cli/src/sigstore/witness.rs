@@ -6,8 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use larder_core::key::PublicKey;
 use larder_core::keyless::{
-    Accepted, ChainForm, Claim, Demands, Evidence, Finding, GivenDigest, Identity, MAX_ROOT_BYTES, Message, Signed,
-    Signer, TrustedRoot, examine,
+    Accepted, ChainForm, Claim, Demands, Evidence, Finding, GivenDigest, Identity, Message, Signed, Signer,
+    TrustedRoot, examine,
 };
 use larder_core::signature::bundle_writer::envelope;
 use larder_core::signature::dsse::IN_TOTO;
@@ -17,7 +17,7 @@ use super::flags::Flags;
 use super::http::Http;
 use super::services::Services;
 use super::{fulcio, rekor, token, tsa};
-use crate::commands::verify_blob::read_bounded;
+use crate::commands::verify_blob::trust;
 use crate::error::Error;
 use crate::key_file::PrivateKey;
 use crate::output::Output;
@@ -65,11 +65,11 @@ impl Witness {
     ///
     /// # Errors
     /// Fails where what they say could not be checked.
-    pub(crate) fn of_key(flags: &Flags, services: Services) -> Result<Option<Self>, Error> {
+    pub(crate) fn of_key(flags: &Flags, services: Services, output: &Output) -> Result<Option<Self>, Error> {
         if services.has_no_witness() {
             return Ok(None);
         }
-        let root = trusted_root(flags.trusted_root.as_deref())?;
+        let root = trusted_root(flags.trusted_root.as_deref(), output)?;
         Ok(Some(Self { http: Http::new()?, services, root, certificates: Vec::new(), wants_sct: false }))
     }
 
@@ -95,7 +95,7 @@ impl Witness {
             )
             .hint("name one: --rekor-url, --timestamp-server-url, or a signing config that has one"));
         }
-        let root = trusted_root(flags.trusted_root.as_deref())?;
+        let root = trusted_root(flags.trusted_root.as_deref(), output)?;
         let key = PrivateKey::generate().map_err(|error| Error::new("key", format!("a fresh key {error}")))?;
         let certificates = fulcio::certify(&http, authority, &key, &token).await?;
         let wants_sct = flags.insecure_skip_verify != Some(true);
@@ -198,15 +198,7 @@ fn failed(finding: &Finding, uploaded: &str) -> Error {
         .hint(format!("{}; nothing was stored, {uploaded}", finding.hint()))
 }
 
-fn trusted_root(path: Option<&Path>) -> Result<TrustedRoot, Error> {
-    let Some(path) = path else {
-        return Err(Error::usage("--trusted-root is needed: what the services answer is checked before it is stored")
-            .hint(
-                "ask whoever runs your Sigstore for trusted_root.json, or write one with `cosign trusted-root create`",
-            ));
-    };
-    TrustedRoot::parse(&read_bounded(path, MAX_ROOT_BYTES)?).map_err(|error| {
-        Error::new(error.reason(), format!("{} is no trusted root: {error}", path.display()))
-            .hint("`cosign trusted-root create` writes one; nothing was signed")
-    })
+fn trusted_root(path: Option<&Path>, output: &Output) -> Result<TrustedRoot, Error> {
+    let needed = || Error::usage("--trusted-root is needed: what the services answer is checked before it is stored");
+    trust::parsed_root(path.ok_or_else(|| needed().hint(trust::NO_ROOT))?, output)
 }

@@ -7,7 +7,7 @@ use larder_core::artifact::{AttachedKind, DigestTag};
 use larder_core::glob::{Glob, GlobError};
 use larder_core::manifest::{Content, MAX_DEPTH, Manifest};
 use larder_core::verdict::Verdict;
-use larder_core::{Descriptor, Digest, Reference, Repository};
+use larder_core::{Descriptor, Digest, Reference, Repository, Tag};
 
 use super::Ctx;
 use super::pull::PullError;

@@ -141,6 +141,7 @@ pub async fn evidence(ctx: &Ctx, actor: Actor, subject: &Question, given: &Given
         reference: Reference::by_digest(held.repository.clone(), held.digest).to_string(),
         manifests: vec![added],
         tags: vec![TagMoved { repository: held.repository.clone(), tag: tag.clone(), old: None, new: Some(digest) }],
+        detached: Vec::new(),
     };
     ctx.perform(actor, operation).await?;
     Ok(Attached { held, tag, manifest: digest, added: true })

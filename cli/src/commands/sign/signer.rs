@@ -46,7 +46,7 @@ impl Signer {
         }
         let (key, witness) = match &with.key {
             Some(path) => {
-                let witness = Witness::of_key(&with.sigstore, services)?;
+                let witness = Witness::of_key(&with.sigstore, services, output)?;
                 (key::unlock(path)?, witness)
             }
             None => {

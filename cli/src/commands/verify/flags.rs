@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::{ArgAction, Args};
-use larder_core::keyless::{MAX_ROOT_BYTES, Pattern};
+use larder_core::keyless::Pattern;
 use larder_proto::v1;
 
 use super::asked::Place;
+use crate::commands::verify_blob::trust;
 use crate::commands::{key_place, read_small};
 use crate::error::Error;
 use crate::habits::Registry;
@@ -59,7 +60,8 @@ pub(crate) struct Flags {
     /// The ref of the signer's GitHub workflow
     #[arg(long, value_name = "REF")]
     certificate_github_workflow_ref: Option<String>,
-    /// Whom to believe: authorities, logs and timestamp authorities (trusted_root.json)
+    /// Whom to believe: authorities, logs and timestamp authorities (trusted_root.json); `public-good` is a shipped copy of
+    /// the public Sigstore's
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
     /// In its place, who issued the signer's certificate: PEM, the root last; the root is trusted
@@ -182,7 +184,7 @@ impl Flags {
         };
         let (mut trusted_root, mut root_files) = (Vec::new(), None);
         if let Some(path) = &self.trusted_root {
-            trusted_root = read_small(path, MAX_ROOT_BYTES as u64)?;
+            trusted_root = trust::root_bytes(path, output)?;
         } else {
             root_files = self.root_files()?;
         }
@@ -191,9 +193,7 @@ impl Flags {
                 "usage",
                 "--trusted-root is needed: it says which authorities and logs are believed",
             )
-            .hint(
-                "ask whoever runs your Sigstore for trusted_root.json, or write one with `cosign trusted-root create`",
-            ));
+            .hint(trust::NO_ROOT));
         }
         for (given, words) in [
             (self.ignores_logs(), "--insecure-ignore-tlog: no transparency log is looked at"),

@@ -116,6 +116,7 @@ fn hold(
         log_entry,
         timestamp,
         checks,
+        broken: held.broken.iter().map(|one| format!("{}: {}", one.reason(), one.words)).collect(),
     });
 }
 

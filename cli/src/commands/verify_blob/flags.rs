@@ -65,7 +65,8 @@ pub(crate) struct Flags {
     /// The ref of the signer's GitHub workflow
     #[arg(long, value_name = "REF")]
     certificate_github_workflow_ref: Option<String>,
-    /// Whom to trust: authorities, logs and timestamp authorities (trusted_root.json)
+    /// Whom to trust: authorities, logs and timestamp authorities (trusted_root.json); `public-good` is a shipped copy of the
+    /// public Sigstore's
     #[arg(long, value_name = "FILE")]
     pub(super) trusted_root: Option<PathBuf>,
     /// Take a signature that no transparency log is known to have

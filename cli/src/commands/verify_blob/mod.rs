@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
     let hold = run.key.as_ref().is_some_and(|key| key.algorithm() == KeyAlgorithm::Ed25519);
     match run.source()? {
         Source::Bundle(bundle) => {
-            let root = trust::for_bundle(flags)?;
+            let root = trust::for_bundle(flags, output)?;
             let blob = Blob::read(&arguments.blob, hold)?;
             if let Content::Envelope(envelope) = &bundle.content {
                 signs(envelope, &blob, &arguments.blob)?;

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use larder_core::key::{MAX_KEY_BYTES, PublicKey};
-use larder_core::keyless::{self, MAX_ROOT_BYTES, TrustedRoot};
+use larder_core::keyless::{self, MAX_ROOT_BYTES, TrustedRoot, public_good};
 
 use super::flags::{Flags, usage};
 use super::read_bounded;
 use crate::commands::key_place;
 use crate::error::Error;
+use crate::output::Output;
 
 /// The most bytes that a file of certificates may have.
 const MAX_CERTIFICATES_BYTES: usize = 1 << 20;
@@ -20,6 +21,11 @@ const CT_LOG: &str = "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE";
 const LOG: &str = "SIGSTORE_REKOR_PUBLIC_KEY";
 const TIMESTAMPS: &str = "SIGSTORE_TSA_CERTIFICATE_FILE";
 
+/// The name of the shipped copy of the public Sigstore's trusted root.
+const PUBLIC_GOOD: &str = "public-good";
+/// Where a trusted root comes from.
+pub(crate) const NO_ROOT: &str = "`--trusted-root public-good` is the public Sigstore's; of another, ask whoever runs it for trusted_root.json, or write one with `cosign trusted-root create`";
+
 /// Reads the public key of `--key`.
 pub(crate) fn key(path: &Path) -> Result<PublicKey, Error> {
     let bytes = key_place::read(path, MAX_KEY_BYTES as u64)?;
@@ -27,23 +33,38 @@ pub(crate) fn key(path: &Path) -> Result<PublicKey, Error> {
         .map_err(|error| Error::new("bad-key", format!("{} is not a public key: {error}", path.display())))
 }
 
+/// Reads the bytes of `--trusted-root`: a file, or, where there is none of that name, the shipped copy `public-good`, whose date
+/// is said.
+pub(crate) fn root_bytes(path: &Path, output: &Output) -> Result<Vec<u8>, Error> {
+    if path != Path::new(PUBLIC_GOOD) || path.exists() {
+        return read_bounded(path, MAX_ROOT_BYTES);
+    }
+    let shipped = public_good().map_err(|error| Error::new(error.reason(), error.to_string()))?;
+    output.say(&format!("the public Sigstore's trusted root is the copy of {} that Larder brings", shipped.as_of));
+    Ok(shipped.json.to_vec())
+}
+
+/// Reads `--trusted-root`, as [`root_bytes`] does, and parses it.
+pub(crate) fn parsed_root(path: &Path, output: &Output) -> Result<TrustedRoot, Error> {
+    TrustedRoot::parse(&root_bytes(path, output)?).map_err(|error| {
+        Error::new(error.reason(), format!("{} is no trusted root: {error}", path.display()))
+            .hint("`cosign trusted-root create` writes one; a bundle is not one")
+    })
+}
+
 /// Reads whom to trust for a Sigstore bundle.
 ///
 /// A key alone needs nobody else, where neither a log nor a timestamp is asked for.
-pub(crate) fn for_bundle(flags: &Flags) -> Result<TrustedRoot, Error> {
+pub(crate) fn for_bundle(flags: &Flags, output: &Output) -> Result<TrustedRoot, Error> {
     if let Some(path) = &flags.trusted_root {
-        let bytes = read_bounded(path, MAX_ROOT_BYTES)?;
-        return TrustedRoot::parse(&bytes).map_err(|error| {
-            Error::new(error.reason(), format!("{} is no trusted root: {error}", path.display()))
-                .hint("`cosign trusted-root create` writes one; a bundle is not one")
-        });
+        return parsed_root(path, output);
     }
     if flags.key.is_some() && flags.ignores_logs() && !flags.use_signed_timestamps {
         return Ok(TrustedRoot::default());
     }
     Err(usage("--trusted-root is needed: it says which authorities and logs are trusted").hint(match flags.key {
         Some(_) => "with --key, --insecure-ignore-tlog goes without a log and without a trusted root",
-        None => "ask whoever runs your Sigstore for trusted_root.json, or write one with `cosign trusted-root create`",
+        None => NO_ROOT,
     }))
 }
 

@@ -65,7 +65,8 @@ async fn what_was_taken_away_stays_away_until_it_comes_again() {
     assert_eq!(store.tag(&image.repository, &tag("sig")).await.expect("a tag"), None);
     assert_eq!(store.manifest_row(&image.repository, first.digest).await.expect("a row"), None);
     let layer = first.successors[0].digest;
-    assert_eq!(store.listed_by(&image.repository, &layer).await.expect("parents"), [], "nothing leads to its bytes");
+    let parents = store.listed_by(&image.repository, layer).await.expect("parents");
+    assert!(parents.is_empty(), "nothing leads to its bytes: {parents:?}");
     assert!(store.has(&first.digest) && store.has(&layer), "bytes stay");
     let row = store.manifest_row(&image.repository, both.digest).await.expect("a row").expect("it is a subject still");
     assert_eq!((row.subject, row.attached, row.signatures), (Some(SubjectRole::Root), None, Vec::new()));
