@@ -71,7 +71,17 @@ pub(super) fn paths(
             fault.get_or_insert_with(|| "has an issuer whose certificate cannot be read".to_owned());
             continue;
         };
+        let between = issuing.len();
         issuing.push(&root_certificate);
+        // To webpki a root is a name and a key; Go, and so cosign, asks of it what it asks of any issuer.
+        if root_certificate.has_unknown_critical {
+            fault.get_or_insert_with(|| in_words(&Error::UnsupportedCriticalExtension));
+            continue;
+        }
+        if root_certificate.path_length.is_some_and(|length| between > length) {
+            fault.get_or_insert_with(|| in_words(&Error::PathLenConstraintViolated));
+            continue;
+        }
         if !issuing.iter().all(|one| one.may_issue && one.allows(usage)) {
             fault.get_or_insert_with(|| "has an issuer whose key usage does not let it issue it".to_owned());
             continue;
