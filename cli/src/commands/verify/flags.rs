@@ -177,7 +177,10 @@ impl Flags {
         for (given, words) in [
             (self.insecure_ignore_tlog, "--insecure-ignore-tlog: no transparency log is looked at"),
             (self.insecure_ignore_sct, "--insecure-ignore-sct: no certificate transparency log is looked at"),
-            (!self.check_claims, "--check-claims=false: a classic signature or attestation may be about another digest"),
+            (
+                !self.check_claims,
+                "--check-claims=false: a classic signature or attestation may be about another digest",
+            ),
         ] {
             if given {
                 output.say(&format!("warning: {words}"));
