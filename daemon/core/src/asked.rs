@@ -28,7 +28,7 @@ pub struct Asked {
     pub root: TrustedRoot,
     /// What the evidence must show.
     pub demands: Demands,
-    /// Whether a classic signature must name the digest.
+    /// Whether what is in a classic format must name the digest.
     pub claims: Claims,
     /// What must be said beside the digest.
     pub annotations: BTreeMap<String, String>,
@@ -45,7 +45,7 @@ pub enum Signers {
     Identities,
 }
 
-/// Whether what a classic signature says is checked: cosign's `--check-claims`.
+/// Whether what a classic signature or attestation says is checked: cosign's `--check-claims`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claims {
     /// It must name the digest.
@@ -111,9 +111,11 @@ impl Strictness {
 impl Asked {
     /// Says whether a signature is of the kind that is asked for at all, whoever made it.
     pub fn concerns(&self, found: &FoundSignature) -> bool {
+        // A classic attestation that cannot be read does not say what it attests; a signature it is not.
+        let signs = found.says == Says::Signed && found.format != Format::Attestation;
         match (&self.says, &found.says) {
-            (Wanted::Signature, says) => *says == Says::Signed,
-            (Wanted::SignatureOrBundle, says) => *says == Says::Signed || found.format == Format::Bundle,
+            (Wanted::Signature, _) => signs,
+            (Wanted::SignatureOrBundle, _) => signs || found.format == Format::Bundle,
             (Wanted::Attestation(_), Says::Attested(_)) => true,
             // What cannot be read may be one.
             (Wanted::Attestation(_), Says::Signed) => found.fault.is_some() && found.format != Format::SimpleSigning,
@@ -185,9 +187,9 @@ impl Asked {
         }
     }
 
-    /// Says whether the digest was compared. What a statement names is always compared.
+    /// Says whether the digest was compared. What a bundle names always is, as with cosign.
     fn check_digest(&self, found: &FoundSignature, digest: Digest) -> Result<bool, Finding> {
-        if found.format == Format::SimpleSigning && self.claims == Claims::Ignored {
+        if found.format != Format::Bundle && self.claims == Claims::Ignored {
             return Ok(false);
         }
         match found.names {
@@ -275,3 +277,6 @@ pub fn said(found: &FoundSignature, digest: Digest) -> BTreeMap<String, String> 
     let texts = optional.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
     texts.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use p256::pkcs8::der::{self, Decode as _, Encode as _, Reader as _, SliceReader}
 use sha2::{Digest as _, Sha512 as Sha512Hasher};
 
 use crate::key::{ByHash, KeyAlgorithm, PublicKey, Verifier};
+use crate::keyless::key_id;
 use crate::signature::FoundSignature;
 
 #[cfg(test)]
@@ -26,6 +27,8 @@ pub enum SignedHash {
     Sha384,
     /// SHA-512 (Ed25519ph too).
     Sha512,
+    /// SHA-224; ECDSA only.
+    Sha224,
     /// The message itself (pure Ed25519).
     None,
 }
@@ -46,39 +49,38 @@ pub fn check(signature: &FoundSignature, key: &PublicKey) -> Option<SignedHash> 
 pub struct Checker<'a> {
     message: Cow<'a, [u8]>,
     signature: &'a [u8],
+    /// A DSSE signature's own name for its key: no other key's signature is valid under that name.
+    key_id: Option<&'a str>,
     sha256: OnceCell<digest::Digest>,
     sha384: OnceCell<digest::Digest>,
     sha512: OnceCell<digest::Digest>,
+    sha224: OnceCell<Option<digest::Digest>>,
 }
 
 impl<'a> Checker<'a> {
     /// Begins to check `signature`; `None` where no key can make it valid.
     pub fn of(signature: &'a FoundSignature) -> Option<Self> {
         let can_be_checked = signature.format.is_checked() && signature.by_key && !signature.signature.is_empty();
-        can_be_checked.then(|| Self::over(signature.signed(), &signature.signature))
+        let over = || Self::over(signature.signed(), &signature.signature, signature.key_id.as_deref());
+        can_be_checked.then(over)
     }
 
     /// Begins to check a raw signature over `message`.
     pub fn new(message: &'a [u8], signature: &'a [u8]) -> Self {
-        Self::over(Cow::Borrowed(message), signature)
+        Self::over(Cow::Borrowed(message), signature, None)
     }
 
-    fn over(message: Cow<'a, [u8]>, signature: &'a [u8]) -> Self {
-        Self { message, signature, sha256: OnceCell::new(), sha384: OnceCell::new(), sha512: OnceCell::new() }
+    fn over(message: Cow<'a, [u8]>, signature: &'a [u8], key_id: Option<&'a str>) -> Self {
+        let (sha256, sha384, sha512, sha224) = Default::default();
+        Self { message, signature, key_id, sha256, sha384, sha512, sha224 }
     }
 
     /// Checks against one key, as [`check`] does.
-    ///
-    /// Which hash was signed is written nowhere, and cosign's versions differ (1 and 2: always SHA-256; 3: the
-    /// curve's own), so each is tried, the likeliest first.
     pub fn check(&self, key: &PublicKey) -> Option<SignedHash> {
-        use SignedHash::{Sha256, Sha384, Sha512};
-        let (field, order) = match key.algorithm() {
-            KeyAlgorithm::EcdsaP256 => (Some(32), [Sha256, Sha384, Sha512]),
-            KeyAlgorithm::EcdsaP384 => (Some(48), [Sha384, Sha256, Sha512]),
-            KeyAlgorithm::EcdsaP521 => (Some(66), [Sha512, Sha256, Sha384]),
-            KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => (None, [Sha256, Sha384, Sha512]),
-        };
+        if self.key_id.is_some_and(|key_id| !key_id::is_of(key_id, key)) {
+            return None;
+        }
+        let (field, order) = tries(key.algorithm());
         match key.verifier() {
             Verifier::Ed25519(key) => check_ed25519(&self.message, self.signature, key),
             Verifier::ByHash(keys) => {
@@ -86,7 +88,7 @@ impl<'a> Checker<'a> {
                     Some(field) => to_der(self.signature, field)?,
                     None => Cow::Borrowed(self.signature),
                 };
-                order.into_iter().find(|&hash| self.is_valid(hash, keys, &signature))
+                order.iter().copied().find(|&hash| self.is_valid(hash, keys, &signature))
             }
         }
     }
@@ -96,10 +98,39 @@ impl<'a> Checker<'a> {
             SignedHash::Sha256 => (&self.sha256, &digest::SHA256, &keys.sha256),
             SignedHash::Sha384 => (&self.sha384, &digest::SHA384, &keys.sha384),
             SignedHash::Sha512 => (&self.sha512, &digest::SHA512, &keys.sha512),
+            SignedHash::Sha224 => {
+                let digest = self.sha224.get_or_init(|| sha224(&self.message)).as_ref();
+                return digest.is_some_and(|digest| keys.sha256.verify_digest_sig(digest, signature).is_ok());
+            }
             SignedHash::None => return false,
         };
         let digest = cell.get_or_init(|| digest::digest(algorithm, &self.message));
         key.verify_digest_sig(digest, signature).is_ok()
+    }
+}
+
+/// Hashes by SHA-224, with zeros before it as if by SHA-256, for aws-lc-rs has no ECDSA over SHA-224.
+///
+/// ECDSA signs a hash as a number no longer than its curve's order (FIPS 186-5, 6.4.1), which has 256 bits or more here: zeros
+/// before it are nothing.
+fn sha224(message: &[u8]) -> Option<digest::Digest> {
+    let mut wide = [0; digest::SHA256_OUTPUT_LEN];
+    let (_, low) = wide.split_last_chunk_mut::<{ digest::SHA224_OUTPUT_LEN }>()?;
+    low.copy_from_slice(digest::digest(&digest::SHA224, message).as_ref());
+    digest::Digest::import_less_safe(&wide, &digest::SHA256).ok()
+}
+
+/// Returns the hashes that a key may have signed, the likeliest first, and the bytes of a number of its field.
+///
+/// Which hash was signed is written nowhere, and cosign's versions differ (1 and 2: always SHA-256; 3: the curve's own);
+/// `--signature-digest-algorithm` takes SHA-224 too, which RSA has in no library here.
+pub(crate) fn tries(algorithm: KeyAlgorithm) -> (Option<usize>, &'static [SignedHash]) {
+    use SignedHash::{Sha224, Sha256, Sha384, Sha512};
+    match algorithm {
+        KeyAlgorithm::EcdsaP256 => (Some(32), &[Sha256, Sha384, Sha512, Sha224]),
+        KeyAlgorithm::EcdsaP384 => (Some(48), &[Sha384, Sha256, Sha512, Sha224]),
+        KeyAlgorithm::EcdsaP521 => (Some(66), &[Sha512, Sha256, Sha384, Sha224]),
+        KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => (None, &[Sha256, Sha384, Sha512]),
     }
 }
 

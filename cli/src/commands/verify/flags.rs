@@ -88,7 +88,7 @@ pub(crate) struct Flags {
     /// Take a bundle v0.3 with a certificate chain
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     allow_certificate_chain: bool,
-    /// Whether a classic signature must name this digest
+    /// Whether a classic signature or attestation must name this digest; a bundle always must
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
     check_claims: bool,
     /// cosign's other name for --insecure-ignore-tlog
@@ -198,7 +198,10 @@ impl Flags {
         for (given, words) in [
             (self.ignores_logs(), "--insecure-ignore-tlog: no transparency log is looked at"),
             (self.insecure_ignore_sct, "--insecure-ignore-sct: no certificate transparency log is looked at"),
-            (!self.check_claims, "--check-claims=false: a classic signature may be about another digest"),
+            (
+                !self.check_claims,
+                "--check-claims=false: a classic signature or attestation may be about another digest",
+            ),
         ] {
             if given {
                 output.say(&format!("warning: {words}"));

@@ -11,7 +11,7 @@ use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use p256::ecdsa::{Signature as P256Signature, SigningKey as P256Key, VerifyingKey as P256Verifying};
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use proptest::prelude::*;
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::*;
 
@@ -36,6 +36,7 @@ fn hash(kind: SignedHash, message: &[u8]) -> Vec<u8> {
         SignedHash::Sha256 => Sha256::digest(message).to_vec(),
         SignedHash::Sha384 => Sha384::digest(message).to_vec(),
         SignedHash::Sha512 => Sha512::digest(message).to_vec(),
+        SignedHash::Sha224 => Sha224::digest(message).to_vec(),
         SignedHash::None => message.to_vec(),
     }
 }
@@ -47,7 +48,7 @@ fn by_p256(message: &[u8], signature: &[u8], key: &P256Verifying) -> Option<Sign
         Err(_) if is_ecdsa_der(signature) => return None,
         Err(_) => P256Signature::from_slice(signature).ok()?,
     };
-    [SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512]
+    [SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512, SignedHash::Sha224]
         .into_iter()
         .find(|&kind| key.verify_prehash(&hash(kind, message), &parsed).is_ok())
 }
@@ -232,6 +233,24 @@ fn the_larger_curves_in_both_encodings() {
     }
 }
 
+/// OpenSSL's signatures over SHA-224: `openssl dgst -sha224 -sign KEY.pem`, keys of the fixtures, message `message`.
+#[test]
+fn ecdsa_over_sha_224_and_rsa_over_it_not() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
+    for (name, expected) in [
+        ("sec1", Some(SignedHash::Sha224)),
+        ("ec-P-384", Some(SignedHash::Sha224)),
+        ("ec-P-521", Some(SignedHash::Sha224)),
+        ("rsa2048", None),
+    ] {
+        let pem = std::fs::read(format!("{folder}/cosign/keys/imp-{name}.pub")).expect(name);
+        let signature = std::fs::read(format!("{folder}/vectors/sha224/{name}.sig")).expect(name);
+        let key = PublicKey::from_pem(&pem).expect(name);
+        assert_eq!(check_bytes(b"message", &signature, &key), expected, "{name}");
+        assert_eq!(check_bytes(b"massage", &signature, &key), None, "{name}");
+    }
+}
+
 #[test]
 fn one_signature_against_many_keys() {
     let (key, ours) = p256_key(4);
@@ -262,7 +281,7 @@ proptest! {
     fn random_ecdsa(
         seed in 1_u8..,
         message in proptest::collection::vec(any::<u8>(), 0..100),
-        kind in prop_oneof![Just(SignedHash::Sha256), Just(SignedHash::Sha384), Just(SignedHash::Sha512)],
+        kind in prop::sample::select(&[SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512, SignedHash::Sha224][..]),
         is_raw in any::<bool>(),
         edit in 0_u8..4,
         at in any::<prop::sample::Index>(),

@@ -14,8 +14,9 @@ use crate::reference::Repository;
 use crate::signature::{Format, Says, SignatureId};
 use crate::verdict::State;
 
-/// What a snapshot begins with; the last byte is the version.
-const MAGIC: &[u8; 8] = b"LRFACTS\x02";
+/// What a snapshot begins with. The last byte is the version, of the table's form and of what [`check`](crate::check) finds
+/// valid: where either changes it is raised, so that no result of an older check is kept.
+const MAGIC: &[u8; 8] = b"LRFACTS\x03";
 /// Stands for an absent digest.
 const ABSENT: u32 = u32::MAX;
 
@@ -34,7 +35,8 @@ pub enum FactsError {
 }
 
 const FORMATS: [Format; 4] = [Format::SimpleSigning, Format::Bundle, Format::Attestation, Format::Notation];
-const HASHES: [SignedHash; 4] = [SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512, SignedHash::None];
+const HASHES: [SignedHash; 5] =
+    [SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512, SignedHash::None, SignedHash::Sha224];
 
 #[derive(Default)]
 struct Writer(Vec<u8>);

@@ -287,6 +287,7 @@ pub(super) fn hash_name(hash: crate::check::SignedHash) -> &'static str {
         SignedHash::Sha256 => "sha256",
         SignedHash::Sha384 => "sha384",
         SignedHash::Sha512 => "sha512",
+        SignedHash::Sha224 => "sha224",
         SignedHash::None => "no hash",
     }
 }

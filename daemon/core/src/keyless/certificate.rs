@@ -17,6 +17,15 @@ const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+/// Extensions that may be critical and are webpki's to look at, or say nothing about what a certificate may do: key
+/// identifiers, name constraints, revocation lists, policies.
+const PASSED_OVER: [ObjectIdentifier; 5] = [
+    ObjectIdentifier::new_unwrap("2.5.29.14"),
+    ObjectIdentifier::new_unwrap("2.5.29.30"),
+    ObjectIdentifier::new_unwrap("2.5.29.31"),
+    ObjectIdentifier::new_unwrap("2.5.29.32"),
+    ObjectIdentifier::new_unwrap("2.5.29.35"),
+];
 const SCT_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
 const OTHER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 const FULCIO: &str = "1.3.6.1.4.1.57264.1.";
@@ -46,6 +55,10 @@ pub(super) struct Certificate {
     pub(super) is_ca: bool,
     /// It may sign certificates, or does not say what it may.
     pub(super) may_issue: bool,
+    /// How many authorities may stand between it and a leaf; `None` where it does not say.
+    pub(super) path_length: Option<usize>,
+    /// It has a critical extension that nobody here knows.
+    pub(super) has_unknown_critical: bool,
     /// What it may be used for; `None` where it does not say.
     pub(super) usages: Option<Usages>,
     /// Who it is for: the first URI, else the first e-mail address, else Fulcio's OtherName.
@@ -102,6 +115,8 @@ impl Certificate {
             spki,
             is_ca: false,
             may_issue: true,
+            path_length: None,
+            has_unknown_critical: false,
             usages: None,
             identity: None,
             extensions: BTreeMap::new(),
@@ -148,7 +163,9 @@ impl Certificate {
         match oid {
             SUBJECT_ALT_NAME => self.identity = identity(value)?,
             BASIC_CONSTRAINTS => {
-                self.is_ca = Elements::of_sequence(value, "the basic constraints")?.optional_true()?;
+                let mut constraints = Elements::of_sequence(value, "the basic constraints")?;
+                self.is_ca = constraints.optional_true()?;
+                self.path_length = constraints.optional(Tag::Integer)?.map(path_length).transpose()?;
             }
             KEY_USAGE => {
                 let bits = Elements::of(value, "the key usage")?.value(Tag::BitString)?;
@@ -166,6 +183,8 @@ impl Certificate {
                 let number = oid.to_string().strip_prefix(FULCIO).and_then(|number| number.parse::<u8>().ok());
                 if let Some(number) = number.filter(|number| KNOWN.contains(number)) {
                     self.extensions.insert(number, fulcio_text(number, value)?);
+                } else if critical && !PASSED_OVER.contains(&oid) {
+                    self.has_unknown_critical = true;
                 }
             }
         }
@@ -192,6 +211,16 @@ fn remaining(read: &Elements<'_>, whole: &[u8]) -> usize {
         length += element.len();
     }
     length.min(whole.len())
+}
+
+/// Reads a path length; one that is beyond all chains is as good as none.
+fn path_length(value: &[u8]) -> Result<usize, Malformed> {
+    match value {
+        [] => Err(Malformed("the path length")),
+        [first, ..] if *first >= 0x80 => Err(Malformed("the path length")),
+        [length] => Ok(usize::from(*length)),
+        _ => Ok(usize::MAX),
+    }
 }
 
 /// Finds out who a certificate is for, in sigstore-go's order (facts/sigstore.md 6.3, 5).

@@ -64,9 +64,24 @@ pub(super) fn paths(
                 continue;
             }
         };
-        let on_path: Vec<Vec<u8>> = path.intermediate_certificates().map(|one| one.der().to_vec()).collect();
-        let on_path = parsed.iter().filter(|one| on_path.iter().any(|der| *der == one.der));
-        let issuing: Vec<&Certificate> = on_path.chain([&root_certificate]).collect();
+        // An issuer that cannot be read here has dates and a key usage that nobody looked at, whatever webpki made of it.
+        let read = |der: &[u8]| parsed.iter().find(|one| one.der == der);
+        let on_path: Option<Vec<&Certificate>> = path.intermediate_certificates().map(|one| read(&one.der())).collect();
+        let Some(mut issuing) = on_path else {
+            fault.get_or_insert_with(|| "has an issuer whose certificate cannot be read".to_owned());
+            continue;
+        };
+        let between = issuing.len();
+        issuing.push(&root_certificate);
+        // To webpki a root is a name and a key; Go, and so cosign, asks of it what it asks of any issuer.
+        if root_certificate.has_unknown_critical {
+            fault.get_or_insert_with(|| in_words(&Error::UnsupportedCriticalExtension));
+            continue;
+        }
+        if root_certificate.path_length.is_some_and(|length| between > length) {
+            fault.get_or_insert_with(|| in_words(&Error::PathLenConstraintViolated));
+            continue;
+        }
         if !issuing.iter().all(|one| one.may_issue && one.allows(usage)) {
             fault.get_or_insert_with(|| "has an issuer whose key usage does not let it issue it".to_owned());
             continue;

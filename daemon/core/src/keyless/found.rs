@@ -74,7 +74,7 @@ pub fn claim_of<'a>(
         signed,
         signature: &found.signature,
         digest: GivenDigest::NotAsked,
-        key_id: None,
+        key_id: found.key_id.as_deref(),
         signer,
         entries: &evidence.entries,
         timestamps: &evidence.timestamps,

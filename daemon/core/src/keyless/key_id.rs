@@ -12,7 +12,7 @@ use super::asn1::{Elements, Malformed};
 use crate::key::{KeyAlgorithm, PublicKey};
 
 /// Says whether `key_id` is the name of this key.
-pub(super) fn is_of(key_id: &str, key: &PublicKey) -> bool {
+pub(crate) fn is_of(key_id: &str, key: &PublicKey) -> bool {
     let fingerprint = wire(key).map(|wire| format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(wire))));
     fingerprint.is_ok_and(|fingerprint| fingerprint == key_id)
 }

@@ -5,8 +5,8 @@ use ed25519_dalek::Signature;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use crate::Digest;
-use crate::check::{Checker, SignedHash, to_der};
-use crate::key::{KeyAlgorithm, PublicKey, Verifier};
+use crate::check::{Checker, SignedHash, to_der, tries};
+use crate::key::{PublicKey, Verifier};
 
 /// Hashes content as it passes, by each algorithm that a signature may be made with.
 #[derive(Clone, Debug, Default)]
@@ -79,12 +79,7 @@ impl Hashes {
     /// Checks a signature by the hashes alone; pure Ed25519 needs the message itself and is never valid here.
     fn check(&self, signature: &[u8], key: &PublicKey) -> Option<SignedHash> {
         use SignedHash::{Sha256, Sha384, Sha512};
-        let (field, order) = match key.algorithm() {
-            KeyAlgorithm::EcdsaP256 => (Some(32), [Sha256, Sha384, Sha512]),
-            KeyAlgorithm::EcdsaP384 => (Some(48), [Sha384, Sha256, Sha512]),
-            KeyAlgorithm::EcdsaP521 => (Some(66), [Sha512, Sha256, Sha384]),
-            KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => (None, [Sha256, Sha384, Sha512]),
-        };
+        let (field, order) = tries(key.algorithm());
         match key.verifier() {
             Verifier::Ed25519(key) => {
                 let (signature, hasher) = (Signature::from_slice(signature).ok()?, self.sha512.clone()?);
@@ -95,12 +90,13 @@ impl Hashes {
                     Some(field) => to_der(signature, field)?,
                     None => signature.into(),
                 };
-                order.into_iter().find(|hash| {
+                order.iter().copied().find(|hash| {
                     let (name, algorithm, key) = match hash {
                         Sha256 => ("sha256", &digest::SHA256, &keys.sha256),
                         Sha384 => ("sha384", &digest::SHA384, &keys.sha384),
                         Sha512 => ("sha512", &digest::SHA512, &keys.sha512),
-                        SignedHash::None => return false,
+                        // Files are not hashed by it as they pass.
+                        SignedHash::Sha224 | SignedHash::None => return false,
                     };
                     let value =
                         self.by_name(name).and_then(|hash| digest::Digest::import_less_safe(&hash, algorithm).ok());

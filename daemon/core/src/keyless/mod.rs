@@ -15,7 +15,7 @@ mod demand;
 mod evidence;
 mod found;
 mod identity;
-mod key_id;
+pub(crate) mod key_id;
 mod log;
 mod message;
 mod pem_files;

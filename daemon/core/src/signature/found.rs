@@ -73,6 +73,8 @@ pub struct FoundSignature {
     pub beside: Beside,
     /// The payload's type in its DSSE envelope; `None` for a classic signature.
     pub(crate) payload_type: Option<String>,
+    /// The name that a DSSE signature gives its key, where it gives one: it must be the key's own.
+    pub(crate) key_id: Option<String>,
 }
 
 /// What comes with a signature: certificates, entries of logs, timestamps.
@@ -117,6 +119,7 @@ impl FoundSignature {
             fault: None,
             beside: Beside::Nothing,
             payload_type: None,
+            key_id: None,
         }
     }
 
@@ -252,6 +255,7 @@ impl SignatureLayer<'_> {
             (Format::Bundle, COSIGN_SIGN) => Says::Signed,
             (_, predicate_type) => Says::Attested(predicate_type.into()),
         };
+        let parts = IdParts { key_id: envelope.key_id.as_deref(), ..parts };
         let names = statement.subjects.iter().flat_map(|subject| {
             subject.digests.iter().map(|digest| (*digest, subject.name.as_ref().filter(|name| !name.is_empty())))
         });
@@ -277,6 +281,7 @@ impl SignatureLayer<'_> {
                 by_key: by_key == ByKey::Yes,
                 beside: beside.clone(),
                 payload_type: Some(envelope.payload_type.clone()),
+                key_id: envelope.key_id.clone(),
                 ..FoundSignature::new(id, self.format, self.place)
             });
         }
@@ -361,4 +366,4 @@ fn unread(format: Format, layer: u32, digest: &Digest) -> FoundSignature {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

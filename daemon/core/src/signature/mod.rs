@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 pub use found::{FoundSignature, Says};
 
 /// A signature's id: SHA-256 over length-prefixed (format, signed bytes, signature, certificate,
-/// chain, log entry, timestamp).
+/// chain, log entry, timestamp, and a DSSE signature's key id where it has one).
 ///
 /// cosign rewrites its `.sig` manifest at each append, so a manifest's digest and a layer's number would not last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +52,9 @@ pub(crate) struct IdParts<'a> {
     pub(crate) chain: &'a [u8],
     pub(crate) log_entry: &'a [u8],
     pub(crate) timestamp: &'a [u8],
+    /// Two layers that differ in nothing else differ in what they are valid under. Most have none, and their ids are made of
+    /// the parts before it.
+    pub(crate) key_id: Option<&'a str>,
 }
 
 impl IdParts<'_> {
@@ -68,7 +71,7 @@ impl IdParts<'_> {
             self.timestamp,
         ];
         let mut hasher = Sha256::new();
-        for part in parts {
+        for part in parts.into_iter().chain(self.key_id.map(str::as_bytes)) {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
@@ -119,6 +122,8 @@ mod tests {
         assert_ne!(parts.id(), elsewhere.id());
         assert_ne!(parts.id(), IdParts { log_entry: b"x", ..parts }.id());
         assert_ne!(parts.id(), IdParts { timestamp: b"x", ..parts }.id());
+        assert_ne!(parts.id(), IdParts { key_id: Some("x"), ..parts }.id());
+        assert_ne!(IdParts { timestamp: b"x", ..parts }.id(), IdParts { key_id: Some("x"), ..parts }.id());
         assert_eq!(parts.id(), IdParts { format: "f", ..parts }.id());
     }
 }

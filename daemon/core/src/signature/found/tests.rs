@@ -6,8 +6,8 @@ use super::*;
 use crate::check::check;
 use crate::key::PublicKey;
 
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const SPDX: &str = "https://spdx.dev/Document";
+pub(crate) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+pub(crate) const SPDX: &str = "https://spdx.dev/Document";
 
 fn manifest(layers: &[(&str, &[u8])], artifact_type: Option<&str>) -> Manifest {
     let layers: Vec<Value> = layers
@@ -23,40 +23,43 @@ fn manifest(layers: &[(&str, &[u8])], artifact_type: Option<&str>) -> Manifest {
     Manifest::parse(document.to_string().into(), None).expect("manifest")
 }
 
-fn statement(predicate_type: &str, digests: &[Digest]) -> Vec<u8> {
+pub(crate) fn statement(predicate_type: &str, digests: &[Digest]) -> Vec<u8> {
     let subjects: Vec<Value> = digests.iter().map(|digest| json!({"digest": {"sha256": digest.hex()}})).collect();
     let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": subjects,
         "predicateType": predicate_type, "predicate": {}});
     statement.to_string().into_bytes()
 }
 
+/// The OpenSSH fingerprint of [`key`].
+const FINGERPRINT: &str = "SHA256:ZV2bFitY8/5t39DITy20N/r8HKhvJ0slnPrrTbvzAcQ";
+
 fn secret() -> p256::ecdsa::SigningKey {
     p256::ecdsa::SigningKey::from_slice(&[7; 32]).expect("a key")
 }
 
-fn key() -> PublicKey {
+pub(crate) fn key() -> PublicKey {
     use p256::pkcs8::{EncodePublicKey as _, LineEnding};
     let public = p256::PublicKey::from(secret().verifying_key());
     PublicKey::from_pem(public.to_public_key_pem(LineEnding::LF).expect("PEM").as_bytes()).expect("a public key")
 }
 
-fn envelope(payload: &[u8]) -> Value {
+pub(crate) fn envelope(payload: &[u8]) -> Value {
     use p256::ecdsa::signature::Signer as _;
     let signature: p256::ecdsa::Signature = secret().sign(&pae(IN_TOTO, payload));
     json!({"payload": STANDARD.encode(payload), "payloadType": IN_TOTO,
         "signatures": [{"sig": STANDARD.encode(signature.to_der())}]})
 }
 
-fn bundle(material: &Value, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn bundle(material: &Value, payload: &[u8]) -> Vec<u8> {
     let bundle = json!({"mediaType": BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope(payload)});
     bundle.to_string().into_bytes()
 }
 
-fn by_key() -> Value {
+pub(crate) fn by_key() -> Value {
     json!({"publicKey": {"hint": "x"}})
 }
 
-fn read_one(media_type: &str, bytes: &[u8]) -> Vec<FoundSignature> {
+pub(crate) fn read_one(media_type: &str, bytes: &[u8]) -> Vec<FoundSignature> {
     let held = Bytes::copy_from_slice(bytes);
     read(&manifest(&[(media_type, bytes)], None), |_| Some(held.clone()))
 }
@@ -86,6 +89,25 @@ fn a_certificate_in_a_bundle_is_no_business_of_a_bare_key() {
     let found = read_one(BUNDLE, &bundle(&json!({"certificate": {"rawBytes": "MAA="}}), &signs));
     assert_eq!((found.len(), found[0].by_key), (1, false), "{found:?}");
     assert_eq!(check(&found[0], &key()), None);
+}
+
+/// cosign passes over a DSSE signature by another key's name, wherever the envelope is found.
+#[test]
+fn a_key_id_is_the_keys_own_or_the_signature_is_nobodys() {
+    let attests = statement(SPDX, &[Digest::of(b"image")]);
+    let named = |key_id: Value| {
+        let mut named = envelope(&attests);
+        named["signatures"][0]["keyid"] = key_id;
+        let mut found = read_one(DSSE_ENVELOPE, named.to_string().as_bytes());
+        found.pop().expect("a signature")
+    };
+    let own = named(json!(FINGERPRINT));
+    let (none, empty, foreign) = (named(Value::Null), named(json!("")), named(json!("SHA256:other")));
+    for (found, valid) in [(&none, true), (&empty, true), (&own, true), (&foreign, false)] {
+        assert_eq!((check(found, &key()).is_some(), &found.fault), (valid, &None), "{:?}", found.key_id);
+    }
+    assert_eq!(none.id, empty.id);
+    assert!(none.id != own.id && own.id != foreign.id && none.id != foreign.id, "what is valid apart has an id apart");
 }
 
 #[test]
