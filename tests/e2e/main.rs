@@ -18,6 +18,7 @@ mod grpc_limits;
 mod grpc_tcp;
 mod hostile_local;
 mod hostile_registry;
+mod hostile_signatures;
 mod journal_grow;
 mod journal_prune;
 mod judge_sample;
