@@ -8,9 +8,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::Home;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::binaries::workspace;
-use serde_json::Value;
+use harness::{Home, Signer};
+use serde_json::{Value, json};
 
 /// Cases whose answer is another than cosign 3's: the case, Larder's exit code, and why.
 const DIFFERENCES: [(&str, i32, &str); 11] = [
@@ -161,4 +163,31 @@ fn no_daemon_is_started_and_nothing_is_kept() {
     assert!(output.stdout.is_empty(), "no data: {}", output.stdout);
     assert!(!output.stderr.contains("started larderd"), "{}", output.stderr);
     assert!(!home.path().join("journal").exists(), "a home was made");
+}
+
+/// GHSA-fx35: the bundle of an old `sign-blob` may hold a public key where a certificate belongs. Whoever made the bundle chose that
+/// key; only the one on the command line counts.
+#[test]
+fn a_key_in_a_bundle_never_takes_the_place_of_the_one_that_is_asked_for() {
+    let home = Home::new();
+    let (ours, theirs) = (Signer::new("ours"), Signer::new("theirs"));
+    let blob = home.write_beside("blob", "a message");
+    let key = |name: &str, signer: &Signer| home.write_beside(name, signer.public_pem());
+    let (our_key, their_key) = (key("ours.pub", &ours), key("theirs.pub", &theirs));
+    let signature = STANDARD.encode(theirs.sign_bytes(b"a message"));
+    for (form, certificate) in [("pem", theirs.public_pem()), ("base64", STANDARD.encode(theirs.public_pem()))] {
+        let bundle = json!({"base64Signature": signature, "cert": certificate});
+        let bundle = home.write_beside("old.bundle", bundle.to_string());
+        let verify = |key: &PathBuf| {
+            let arguments = ["verify-blob".into(), "--insecure-ignore-tlog".into(), "--key".into(), key.clone()];
+            home.invoke(arguments.into_iter().chain(["--bundle".into(), bundle.clone(), blob.clone()])).run()
+        };
+        let refused = verify(&our_key).exits(1);
+        assert!(
+            refused.stderr.contains("error: ") && !refused.stderr.contains("Verified OK"),
+            "{form}: {}",
+            refused.stderr
+        );
+        verify(&their_key).exits(0);
+    }
 }

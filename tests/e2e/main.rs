@@ -23,6 +23,7 @@ mod hostile_lists;
 mod hostile_local;
 mod hostile_names;
 mod hostile_registry;
+mod hostile_signatures;
 mod journal_grow;
 mod journal_prune;
 mod judge_sample;

@@ -195,3 +195,46 @@ eVdETWFsRFlKbkRMRWdYREh5NXErTUNvTHc9PSJ9
     let hint = STANDARD.encode(Sha256::digest(&key.spki));
     assert_eq!(hint, "xROF8CkpjgP9nZ+yLkAkcoSqM7ncq1TtSP3M6lPixf4=");
 }
+
+/// The private keys among `tests/fixtures/vectors/vectors.json`: each is refused, by the error that it names.
+#[test]
+fn each_vector_is_refused_by_the_error_that_it_names() {
+    let vectors: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../../tests/fixtures/vectors/vectors.json")).expect("JSON");
+    assert!(decrypt(cosign_key!("nopass.key"), "").is_ok(), "what they were changed from");
+    let mut count = 0;
+    for vector in vectors.as_array().expect("a list").iter().filter(|vector| vector["format"] == "private-key") {
+        let text = vector["text"].as_str().expect("text");
+        assert_eq!(format!("{:?}", refused(text.as_bytes(), "")), vector["check"], "{}", vector["name"]);
+        count += 1;
+    }
+    assert!(count >= 20, "{count}");
+}
+
+/// Every byte of a key file, changed to another one: it is refused, or is the same key. Whole files are decrypted only where
+/// that says anything, for a decryption takes a tenth of a second by design.
+#[test]
+fn no_changed_byte_of_a_key_file_makes_another_key() {
+    let file = cosign_key!("nopass.key");
+    let sealed = |file: &[u8]| pem::parse(file).map(pem::Pem::into_contents).expect("PEM");
+    let whole = sealed(file);
+    let key = decrypt(file, "").map_err(|error| error.to_string()).expect("the key");
+    let (mut parsed, mut decrypted) = (0_usize, 0);
+    for place in 0..file.len() {
+        let mut changed = file.to_vec();
+        changed[place] ^= u8::try_from(place % 255).expect("a byte") + 1;
+        let Ok(other) = EncryptedKey::parse(&changed) else { continue };
+        parsed += 1;
+        // What is in the PEM block is the same: so is the key. Of the others, every eighth is decrypted.
+        if sealed(&changed) == whole || parsed % 8 != 0 {
+            continue;
+        }
+        decrypted += 1;
+        match other.decrypt(b"") {
+            Ok(again) => assert_eq!(again.spki, key.spki, "byte {place}"),
+            Err(error) => assert_eq!(error, KeyFileError::WrongPassword, "byte {place}"),
+        }
+    }
+    println!("{} bytes: {parsed} changes parse, {decrypted} of them were decrypted", file.len());
+    assert!(decrypted > 0);
+}
