@@ -161,7 +161,8 @@ fn certificates_stand_in_for_a_trusted_root() {
     let verify = |image: &str, words: &[&str]| {
         let who = ["--certificate-identity", "alice@example.com", "--certificate-oidc-issuer", "http://127.0.0.1:8400"];
         let reference = world.registry.reference(image, "v1");
-        let words = ["verify"].iter().chain(&who).chain(words).chain([&reference.as_str()]);
+        let reference = reference.as_str();
+        let words = ["verify"].iter().chain(&who).chain(words).chain([&reference]);
         let invocation = world.home.invoke(words).env("SIGSTORE_REKOR_PUBLIC_KEY", file("rekor1.pub"));
         invocation.env("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", file("ctlog.pub")).run()
     };
