@@ -126,7 +126,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 fn keyless() {
-    let fixtures = harness::workspace().join("tests/fixtures/cosign/keyless");
+    let fixtures = harness::binaries::workspace().join("tests/fixtures/cosign/keyless");
     let path = |name: &str| fixtures.join(name);
     let (bundle, root, blob) = (path("bundles/blob-rekor1_tsa.json"), path("roots/good.json"), path("blobs/hello.txt"));
     let read = |path| fs::read(path).expect("a fixture");

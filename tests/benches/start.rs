@@ -113,6 +113,7 @@ async fn fill(store: &Store, records: usize) {
             reference: format!("{repository}:v{image}"),
             manifests,
             tags: vec![TagMoved { repository, tag, old: None, new: digest }],
+            detached: Vec::new(),
         }));
         if events.len() == BATCH || number + 1 == records {
             store.commit(Actor::daemon(), std::mem::take(&mut events)).await.expect("a commit");

@@ -20,7 +20,7 @@ fn a_payload_of_200_mb() {
     world.registry.put(APP, "1.0", &image);
     let huge = signer.sign_with(&image.digest(), &json!({"note": "x".repeat(200 << 20)}));
     assert!(huge.payload.len() > 200 << 20);
-    world.registry.put_signature(APP, &image.digest(), &signature_image(&[huge.clone()]));
+    world.registry.put_signature(APP, &image.digest(), &signature_image(std::slice::from_ref(&huge)));
     let before = world.daemon.memory_kib("VmHWM");
     let verify = || {
         let arguments = ["verify".into(), "--key".into(), key.clone(), world.reference("1.0").into()];

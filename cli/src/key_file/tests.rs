@@ -216,7 +216,7 @@ fn each_vector_is_refused_by_the_error_that_it_names() {
 #[test]
 fn no_changed_byte_of_a_key_file_makes_another_key() {
     let file = cosign_key!("nopass.key");
-    let sealed = |file: &[u8]| pem::parse(file).map(pem::Pem::into_contents).expect("PEM");
+    let sealed = |file: &[u8]| pem::parse(file).map(Pem::into_contents).expect("PEM");
     let whole = sealed(file);
     let key = decrypt(file, "").map_err(|error| error.to_string()).expect("the key");
     let (mut parsed, mut decrypted) = (0_usize, 0);

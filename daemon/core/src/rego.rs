@@ -269,7 +269,7 @@ mod tests {
         let lists = format!("package signature\nallow {{ x := {}1{} }}", "[\n".repeat(10_000), "]\n".repeat(10_000));
         let broken = ["", "allow { true }", "package signature\nallow {", "predicate: {}"];
         for text in broken.into_iter().chain([nested.as_str(), lists.as_str()]) {
-            assert!(Condition::parse(text, Query::Allow, "t").is_err(), "{:.40}", text);
+            assert!(Condition::parse(text, Query::Allow, "t").is_err(), "{text:.40}");
         }
         assert!(Condition::parse(&" ".repeat(MAX_CONDITION_BYTES + 1), Query::Allow, "t").is_err());
     }

@@ -67,7 +67,7 @@ impl Trust for Service {
         let as_of = request.as_of.map(|time| Timestamp::new(time.seconds, time.nanos)).transpose();
         let as_of = as_of.map_err(|_| ApiError::invalid("invalid-argument", "`as_of` is no time"))?;
         let replace = if request.replace { Replace::Other } else { Replace::Never };
-        let root = NewRoot { json: request.trusted_root.into(), as_of, replace };
+        let root = NewRoot { json: request.trusted_root, as_of, replace };
         let added = trust_edit::add_root(&self.ctx, &request.name, &root, mode(request.dry_run));
         let added = added.await.map_err(ApiError::from)?;
         let listed = trust_edit::list(&self.ctx).await;

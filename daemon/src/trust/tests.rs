@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use larder_core::Digest;
-use larder_core::policy::{TrustFiles, TrustSet, TrustView};
+use larder_core::policy::{Rules, TrustFiles, TrustSet, TrustView};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -77,7 +77,7 @@ fn given(arguments: &AddRoot) -> Result<Given, Error> {
         return Ok(Given {
             json: shipped.json.to_vec(),
             name: arguments.name.clone().unwrap_or_else(|| PUBLIC_GOOD.to_owned()),
-            as_of: arguments.as_of.or(begins.ok()),
+            as_of: arguments.as_of.or_else(|| begins.ok()),
         });
     };
     let json = read_small(path, MAX_FILE)?;

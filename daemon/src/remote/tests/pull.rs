@@ -251,7 +251,7 @@ async fn no_more_requests_than_allowed_are_under_way() {
     let repository = upstream.repository();
     let first = repository.blob(&blob(&content()), 0).await.expect("first");
     let _second = repository.blob(&blob(&content()), 0).await.expect("second");
-    let wait = std::time::Duration::from_millis(100);
+    let wait = Duration::from_millis(100);
     let descriptor = blob(&content());
     let third = tokio::time::timeout(wait, repository.blob(&descriptor, 0)).await;
     assert!(third.is_err(), "a third is under way");
