@@ -20,7 +20,7 @@ use super::{RemoteRepository, set_accept};
 /// The most bytes that one page may have, as a manifest.
 const MAX_PAGE_BODY: u64 = 4 << 20;
 /// The most pages that a list may have.
-const MAX_PAGES: usize = 10_000;
+const MAX_PAGES: usize = 1_000;
 /// The most bytes that a list may have, over all its pages: a hundred thousand referrers, or a million tags.
 const MAX_LIST_BYTES: u64 = 32 << 20;
 /// How many times as long as a registry may keep silent all pages of a list may take.

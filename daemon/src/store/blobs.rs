@@ -26,6 +26,8 @@ use super::quarantine::Quarantine;
 const BLOB_MODE: u32 = 0o444;
 const INGEST_MODE: u32 = 0o600;
 const READ_BYTES: usize = 256 << 10;
+/// The most files that one taking in of small blobs holds open.
+const MAX_OPEN: usize = 128;
 /// How the beginning of a download ends its name, which is the blob's digest.
 const PART: &str = ".part";
 /// Shorter beginnings are not worth a request of their own.
@@ -223,12 +225,11 @@ impl Blobs {
         Ok((Unfinished { path, kept_from: None }, file))
     }
 
-    /// Writes bytes from memory under `ingest/`, durably.
-    pub(super) fn write_small(&self, bytes: &[u8]) -> Result<Unfinished, StoreError> {
+    /// Writes bytes from memory under `ingest/`; they are not durable yet.
+    fn write_small(&self, bytes: &[u8]) -> Result<(Unfinished, File), StoreError> {
         let (unfinished, mut file) = self.unfinished()?;
         disk::append(&mut file, bytes, FaultPoint::BlobWrite).map_err(StoreError::io("write", &unfinished.path))?;
-        finish(&file, &unfinished.path)?;
-        Ok(unfinished)
+        Ok((unfinished, file))
     }
 
     /// Gives verified, durable bytes their names: renames all, then one sync for each folder.
@@ -268,18 +269,29 @@ impl Blobs {
     }
 
     /// Takes in small blobs from memory; those that are held are skipped.
+    ///
+    /// All are written before the first is synced: the file system's own journal then takes them in at one go, and the
+    /// later syncs find little left to do.
     pub(super) fn put(&self, blobs: Vec<(Algorithm, Bytes)>) -> Result<Vec<Digest>, StoreError> {
         let mut digests = Vec::with_capacity(blobs.len());
-        let mut news: Vec<(Unfinished, Digest, u64)> = Vec::new();
-        for (algorithm, bytes) in blobs {
-            let digest = Digest::with(algorithm, &bytes);
-            digests.push(digest);
-            if !self.has(&digest) && news.iter().all(|(_, other, _)| *other != digest) {
-                news.push((self.write_small(&bytes)?, digest, bytes.len() as u64));
+        for some in blobs.chunks(MAX_OPEN) {
+            let mut written: Vec<(Unfinished, File, Digest, u64)> = Vec::with_capacity(some.len());
+            for (algorithm, bytes) in some {
+                let digest = Digest::with(*algorithm, bytes);
+                digests.push(digest);
+                if !self.has(&digest) && written.iter().all(|(_, _, other, _)| *other != digest) {
+                    let (unfinished, file) = self.write_small(bytes)?;
+                    written.push((unfinished, file, digest, bytes.len() as u64));
+                }
             }
-        }
-        if !news.is_empty() {
-            self.publish(news)?;
+            let mut durable = Vec::with_capacity(written.len());
+            for (unfinished, file, digest, length) in written {
+                finish(&file, &unfinished.path)?;
+                durable.push((unfinished, digest, length));
+            }
+            if !durable.is_empty() {
+                self.publish(durable)?;
+            }
         }
         Ok(digests)
     }

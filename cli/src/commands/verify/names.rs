@@ -1,12 +1,16 @@
 //! References as cosign names them: whole, and Docker Hub by the name of its index (facts/sigstore.md 3.4).
 
-use larder_core::Reference;
+use larder_core::{Digest, Reference};
 
 use crate::commands::sign::inspect::cosign_name;
 
 /// Returns what cosign calls a reference: the registry is there, the tag `latest` where none is said, and of a tag and a
 /// digest the digest. What is no reference stays as it is: a bare digest, or a layout's folder.
 pub(crate) fn full(reference: &str) -> String {
+    // A bare digest could be read as an image of Docker Hub's that is called sha256.
+    if reference.parse::<Digest>().is_ok() {
+        return reference.to_owned();
+    }
     let Ok(parsed) = reference.parse::<Reference>() else { return reference.to_owned() };
     let repository = parsed.repository.cosign_name();
     match (parsed.digest, parsed.tag_or_latest()) {
