@@ -147,7 +147,9 @@ fn manifests_that_fill_memory(children: Vec<RawManifest>, attached: bool) -> Hos
             return write_answer(stream, "200 OK", &[], &list.bytes);
         }
         match children.iter().find(|(digest, _)| asked.path.ends_with(digest)) {
-            Some((_, child)) => write_answer(stream, "200 OK", &[&format!("Content-Type: {OCI_MANIFEST}")], &child.bytes),
+            Some((_, child)) => {
+                write_answer(stream, "200 OK", &[&format!("Content-Type: {OCI_MANIFEST}")], &child.bytes)
+            }
             None => served.answer(asked, stream),
         }
     })
@@ -165,9 +167,9 @@ fn manifests_that_would_fill_memory() {
         let registry = manifests_that_fill_memory(children, attached);
         let mut victim = Victim::start();
         let reference = reference(&registry);
-        victim.refuses(&[&all[..], &[&reference]].concat(), "32 MiB of memory");
+        victim.refuses(&[&all[..], &[&reference]].concat(), "20 MiB of memory");
         if attached {
-            victim.refuses(&["verify", &reference], "32 MiB of memory");
+            victim.refuses(&["verify", &reference], "20 MiB of memory");
         }
     }
 }

@@ -83,7 +83,7 @@ fn printed(stdout: &str, host: &str) -> Vec<Value> {
 
 /// cosign 2 writes an empty `keyid` into envelopes, cosign 3 none.
 fn without_key_id(mut printed: Value) -> Value {
-    for signature in printed["signatures"].as_array_mut().into_iter().flatten() {
+    for signature in printed.get_mut("signatures").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(signature) = signature.as_object_mut()
             && signature.get("keyid").is_some_and(|key_id| key_id == "")
         {

@@ -100,6 +100,80 @@ pub(super) async fn signature(arguments: Signature, output: &Output) -> Result<E
 
 pub(super) async fn attestation(arguments: Attestation, output: &Output) -> Result<Exit, Error> {
     arguments.registry.tell(output);
+    let mut envelopes = Vec::new();
+    for path in &arguments.attestation {
+        envelopes.extend(envelopes_of(path)?);
+    }
+    let client = connect(output).await?;
+    for envelope in envelopes {
+        let payload = download::envelope(&envelope).to_string().into();
+        let request =
+            v1::AttachEvidenceRequest { reference: arguments.reference.clone(), payload, ..Default::default() };
+        attach(&client, request, "attestation", output).await?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn attach(client: &Client, request: v1::AttachEvidenceRequest, noun: &str, output: &Output) -> Result<(), Error> {
+    let attached = client.attachments().attach_evidence(request).await?.into_inner();
+    if output.is_json() {
+        return output.document(&json!({
+            "repository": attached.repository,
+            "digest": attached.digest,
+            "tag": attached.tag,
+            "manifest": attached.manifest,
+            "added": attached.added,
+        }));
+    }
+    let subject = format!("{}@{}", attached.repository, text::short(&attached.digest));
+    let place = text::short_digests(&attached.tag);
+    output.say(&match attached.added {
+        true => format!("attached the {noun} to {subject}, at {place}; `larder verify` says whether it counts"),
+        false => format!("{subject} had this {noun} already, at {place}; nothing was changed"),
+    });
+    Ok(())
+}
+
+/// Returns what would be signed here: the payload that cosign makes where none is given.
+async fn plain_payload(client: &Client, reference: &str) -> Result<bytes::Bytes, Error> {
+    let request = v1::PrepareSignatureRequest { reference: reference.to_owned(), ..Default::default() };
+    Ok(client.signatures().prepare_signature(request).await?.into_inner().payload)
+}
+
+fn text_of(path: &Path) -> Result<String, Error> {
+    let bytes = read_small(path, MAX_BESIDE)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::new("file", format!("{} is no text", path.display())).hint("nothing was attached"))
+}
+
+/// Reads `--signature`: stdin, a file, or the signature itself, as cosign does.
+fn signature_of(given: &str) -> Result<String, Error> {
+    let text = match given {
+        "-" => {
+            let mut text = String::new();
+            let read = io::stdin().lock().take(MAX_BESIDE).read_to_string(&mut text);
+            read.map_err(|error| Error::file("stdin", &error).hint("nothing was attached"))?;
+            text
+        }
+        _ if Path::new(given).exists() => text_of(Path::new(given))?,
+        itself => itself.to_owned(),
+    };
+    let text = text.trim();
+    if text.is_empty() || STANDARD.decode(text).is_err() {
+        return Err(Error::new("bad-signature", format!("{given} is no file, and holds no signature in base64"))
+            .hint("`base64 -w0 raw.sig > payload.sig` makes one of raw bytes; nothing was attached"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the envelopes in a file, one after the other.
+fn envelopes_of(path: &Path) -> Result<Vec<Value>, Error> {
+    let bytes = read_small(path, MAX_ATTESTATIONS)?;
+    let bad = |words: &str| {
+        Error::new("bad-signature", format!("{}: {words}", path.display())).hint(
+            "a DSSE envelope is asked for, as `cosign attest --no-upload` or `cosign download attestation` print it",
+        )
+    };
     let envelopes = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
     let envelopes = envelopes.map_err(|error| bad(&format!("it is no JSON: {error}")))?;
     if envelopes.is_empty() {
@@ -136,6 +210,6 @@ mod tests {
     #[test]
     fn a_signature_is_base64() {
         assert_eq!(signature_of("c2ln").ok().as_deref(), Some("c2ln"));
-        assert!(signature_of("no/such/file.sig").is_err());
+        assert!(signature_of("no-such-file").is_err());
     }
 }

@@ -159,8 +159,9 @@ fn mode(request: &v1::ReadRequest, role: Option<Role>) -> Result<Mode, ApiError>
         Ok(v1::ReadMode::AnyState) if role == Some(Role::Operator) => Ok(Mode::AnyState),
         Ok(v1::ReadMode::AnyState) => Err(ApiError {
             code: Code::PermissionDenied,
-            ..ApiError::invalid("role", "reading content in any state is for operators")
-                .hint("without --unverified it passes the gate; role = \"operator\" is given in the daemon's config.toml")
+            ..ApiError::invalid("role", "reading content in any state is for operators").hint(
+                "without --unverified it passes the gate; role = \"operator\" is given in the daemon's config.toml",
+            )
         }),
         Err(_) => Err(ApiError::invalid("invalid-argument", "the read mode is none of this version")),
     }

@@ -243,5 +243,6 @@ impl From<ReferenceError> for ApiError {
 impl From<DigestError> for ApiError {
     fn from(error: DigestError) -> Self {
         Self::invalid("invalid-digest", error.to_string())
+            .hint("a digest is sha256: and 64 hex digits, whole; `larder show REF` and `larder tree REF` print them")
     }
 }

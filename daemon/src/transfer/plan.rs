@@ -15,8 +15,8 @@ use crate::store::record::{AttachedTo, SubjectRole};
 /// The most manifests that one artifact may consist of, indexes and children together.
 const MAX_MANIFESTS: usize = 4096;
 /// The most memory that the manifests of one artifact and of what is attached to it may take, in bytes: all are held until
-/// it is published. A real artifact of a hundred images with a thousand signatures takes a third of that.
-const MAX_FOOTPRINT: usize = 32 << 20;
+/// it is published. A real artifact of a hundred images with a thousand signatures takes half of that.
+const MAX_FOOTPRINT: usize = 20 << 20;
 /// How far attached things are followed that hang on attached things (an SBOM's own signature).
 const MAX_ATTACHED_DEPTH: usize = 3;
 /// How many manifests and discoveries of one plan may be under way at once; the registry's own limit is beneath.

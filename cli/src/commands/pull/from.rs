@@ -16,7 +16,10 @@ const MAX_BYTES: u64 = 3 << 20;
 pub(super) fn read(path: &Path) -> Result<Vec<String>, Error> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let bytes = if path == Path::new("-") { read_all(io::stdin().lock()) } else { File::open(path).and_then(read_all) };
-    let bytes = bytes.map_err(|error| Error::file(&format!("{name} cannot be read"), &error))?;
+    let bytes = bytes.map_err(|error| {
+        Error::file(&format!("{name} cannot be read"), &error)
+            .hint("a file with one reference on each line, or `-` for stdin")
+    })?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::new("too-large", format!("{name} is longer than {} MiB", MAX_BYTES >> 20))
             .hint("pull it in parts; what is here is not fetched again"));

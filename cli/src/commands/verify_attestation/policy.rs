@@ -15,6 +15,10 @@ pub(super) struct Policy {
     condition: Condition,
 }
 
+/// What a policy looks like.
+const SHAPE: &str =
+    "a policy is a file `NAME.rego`: `package signature`, and a rule `allow { … }` over `input`, the statement";
+
 /// Reads the files.
 ///
 /// # Errors
@@ -32,13 +36,13 @@ fn read_one(path: &Path) -> Result<Policy, Error> {
             return Err(told(format!("{name} is in CUE, which is not evaluated here"))
                 .hint("no maintained Rust library evaluates CUE; write the condition in Rego (.rego)"));
         }
-        _ => return Err(told(format!("{name}: invalid policy format, expected .rego"))),
+        _ => return Err(told(format!("{name}: invalid policy format, expected .rego")).hint(SHAPE)),
     }
     let bytes = read_small(path, MAX_CONDITION_BYTES as u64)?;
-    let text = String::from_utf8(bytes).map_err(|_| told(format!("{name} is no UTF-8 text")))?;
+    let text = String::from_utf8(bytes).map_err(|_| told(format!("{name} is no UTF-8 text")).hint(SHAPE))?;
     // Which predicate types are looked at, `--type` has said.
     let condition = Condition::parse(&text, Query::Allow, "")
-        .map_err(|words| told(format!("{name} cannot be read as Rego: {words}")))?;
+        .map_err(|words| told(format!("{name} cannot be read as Rego: {words}")).hint(SHAPE))?;
     Ok(Policy { name, condition })
 }
 

@@ -83,6 +83,7 @@ async fn what_was_taken_away_stays_away_until_it_comes_again() {
         store.close().expect("closed");
     }
     let store = open(&home);
+    ready(&store).await;
     store.commit(actor(), vec![pull(vec![first.clone()], &[("sig", Some(first.digest))])]).await.expect("a commit");
     assert_eq!(ids(&store, image.digest).len(), 2);
     assert!(store.facts().is_found(first.signatures[0].id, &image.repository, image.digest));
