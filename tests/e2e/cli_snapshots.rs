@@ -21,7 +21,7 @@ const NO_REMEDY: [&str; 1] = ["is not a tag"];
 /// A world, and the session that happens in it.
 pub(crate) struct Session {
     pub(crate) world: World,
-    transcript: Transcript,
+    pub(crate) transcript: Transcript,
 }
 
 impl Session {

@@ -32,7 +32,14 @@ fn truth(case: &Value, arguments: &[&str]) -> i32 {
     if reference == "single:2.0.0" { UNSIGNED } else { UNTRUSTED }
 }
 
-fn run(world: &World, case: &Value) -> Option<String> {
+/// Whether what cosign looked at is held here: a signature that is held counts wherever it was found, cosign looks in one place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    No,
+    Yes,
+}
+
+fn run(world: &World, case: &Value, held: Held) -> Option<String> {
     let arguments: Vec<&str> = case["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
     let (repository, tag) = case["ref"].as_str().and_then(|text| text.split_once(':')).expect("a tag");
     let key = |text: &&str| match text.ends_with(".pub") {
@@ -57,7 +64,12 @@ fn run(world: &World, case: &Value) -> Option<String> {
         }
     };
     let ours = printed(&stdout, &world.registry.host());
-    (ours != theirs).then(|| format!("{repository}:{tag} {arguments:?} prints\n{ours:?}\nin place of\n{theirs:?}"))
+    let is_same = match (held, ours.as_slice(), theirs.as_slice()) {
+        (Held::Yes, [Value::Array(ours)], [Value::Array(theirs)]) => theirs.iter().all(|one| ours.contains(one)),
+        (Held::Yes, ours, theirs) => theirs.iter().all(|one| ours.contains(one)),
+        (Held::No, ..) => ours == theirs,
+    };
+    (!is_same).then(|| format!("{repository}:{tag} {arguments:?} prints\n{ours:?}\nin place of\n{theirs:?}"))
 }
 
 /// Returns the lines of JSON that a version of cosign printed which accepted it.
@@ -101,7 +113,7 @@ fn every_row_of_cosigns_gets_the_truth_held_and_not_held() {
     }
     let cases = cases();
     assert_eq!(cases.len(), 68);
-    let wrong: Vec<String> = cases.iter().filter_map(|case| run(&world, case)).collect();
+    let wrong: Vec<String> = cases.iter().filter_map(|case| run(&world, case, Held::No)).collect();
     assert!(wrong.is_empty(), "not held:\n{}", wrong.join("\n"));
     for repository in repositories() {
         for tag in Layout::open(&repository).subjects() {
@@ -109,7 +121,7 @@ fn every_row_of_cosigns_gets_the_truth_held_and_not_held() {
             world.home.larder(["pull", "--platform", "all", &reference]).exits(0);
         }
     }
-    let wrong: Vec<String> = cases.iter().filter_map(|case| run(&world, case)).collect();
+    let wrong: Vec<String> = cases.iter().filter_map(|case| run(&world, case, Held::Yes)).collect();
     assert!(wrong.is_empty(), "held:\n{}", wrong.join("\n"));
     assert!(world.daemon.client().trust_list().keys.is_empty(), "stored trust is as it was");
 }
