@@ -1,7 +1,7 @@
 //! Services of a Sigstore, asked while signing: Fulcio for a certificate, Rekor to take a signature in, a timestamp
 //! authority for the time.
 //!
-//! In come an identity token and answers from the network; out goes [`VerificationMaterial`], and only after all of it was
+//! In come an identity token and answers from the network; out goes [verification material](larder_core::signature::material), and only after all of it was
 //! checked against a trusted root as any reader would check it. The private key goes nowhere, the token to Fulcio alone.
 //! Nobody is asked who is not named on the command line or in a signing config.
 
