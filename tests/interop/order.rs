@@ -61,7 +61,8 @@ fn is_sync(call: &Call) -> bool {
     matches!(call.name.as_str(), "fsync" | "fdatasync" | "syncfs")
 }
 
-/// Small blobs cost one sync of their bytes each, share those of the folder, and have one frame together.
+/// Small blobs cost one sync of their bytes each, share those of the folder, and have one frame together; what is told of the
+/// verdict has another.
 pub(crate) fn small_blobs_share_their_syncs() {
     let layers = (0..24_u8).map(|number| vec![number; 4096]);
     let image = layers.fold(Image::new("small blobs"), Image::layer).build();
@@ -72,7 +73,7 @@ pub(crate) fn small_blobs_share_their_syncs() {
     let all = image.blobs().len() + 1;
     let (bytes, folder, frames) = (count("/ingest/"), count("/blobs/sha256>"), count("/journal/"));
     println!("  {all} small files: {bytes} syncs of bytes, {folder} of the folder, {frames} of the journal");
-    assert!(bytes <= all && folder <= all && frames == 1, "{all} files:\n{trace}");
+    assert!(bytes <= all && folder <= all && frames <= 2, "{all} files:\n{trace}");
 }
 
 pub(crate) fn sync_rename_sync_frame_answer() {
