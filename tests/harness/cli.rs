@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{GLANCE, binaries};
 
 /// How long a run may take before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK: Duration = Duration::from_secs(300);
 
 /// A run of the client that is being prepared.
 #[derive(Debug)]
