@@ -25,39 +25,77 @@ pub(crate) struct Told {
     /// What happened to what.
     pub(crate) message: String,
     /// What to do about it.
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: String,
     /// How the run ends.
     pub(crate) exit: Exit,
 }
 
-impl Error {
-    /// Builds an error that ends the run with exit 1.
-    pub(crate) fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self::Told(Box::new(Told { reason: reason.to_owned(), message: message.into(), hint: None, exit: Exit::Error }))
+/// What is not an error yet: it does not say what to do about it.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Unhinted {
+    reason: String,
+    message: String,
+    exit: Exit,
+}
+
+impl Unhinted {
+    /// Says what to do about it. An empty hint, as a daemon may send, becomes a general one.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Error {
+        let Self { reason, message, exit } = self;
+        Error::Told(Box::new(Told { reason, message, hint: hint_or_general(hint.into()), exit }))
     }
 
-    /// Builds an error of wrong usage that the argument parser cannot see.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    /// Sets how the run ends.
+    pub(crate) fn exits(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+}
+
+/// What can be done about anything.
+const GENERAL: &str = "`larder daemon status` says how larderd is; larderd.log in its home says what it did";
+
+/// Returns a hint, or a general one in the place of an empty one.
+pub(crate) fn hint_or_general(hint: String) -> String {
+    if hint.is_empty() { GENERAL.to_owned() } else { hint }
+}
+
+/// Says what to do about an error of the system.
+fn remedy_of(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "is the path right, seen from here?",
+        io::ErrorKind::PermissionDenied => "`ls -ld` shows who may; larder has the rights of whoever runs it",
+        io::ErrorKind::IsADirectory => "it is a folder; name a file",
+        io::ErrorKind::NotADirectory => "a part of the path is a file; is the path right?",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there, then try again",
+        io::ErrorKind::ReadOnlyFilesystem => "that disk is mounted read-only; name another place",
+        io::ErrorKind::InvalidData => "it is no text in UTF-8; is it the right file?",
+        _ => "look at it and at the disk that it is on, then try again",
+    }
+}
+
+impl Error {
+    /// Begins an error that ends the run with exit 1.
+    #[expect(clippy::new_ret_no_self, reason = "it is an error when it says what to do about it")]
+    pub(crate) fn new(reason: &str, message: impl Into<String>) -> Unhinted {
+        Unhinted { reason: reason.to_owned(), message: message.into(), exit: Exit::Error }
+    }
+
+    /// Begins an error of wrong usage that the argument parser cannot see.
+    pub(crate) fn usage(message: impl Into<String>) -> Unhinted {
         Self::new("usage", message).exits(Exit::Usage)
     }
 
-    /// Builds an error of the system about a file.
+    /// Builds an error of the system about a file, with a hint from its kind.
     pub(crate) fn file(what: &str, source: &io::Error) -> Self {
-        Self::new("file", format!("{what}: {}", words_of(source)))
+        let message = format!("{what}: {}", words_of(source));
+        Self::new("file", message).hint(remedy_of(source.kind()))
     }
 
-    /// Adds what to do about it; an empty hint is none.
+    /// Says better what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Told(told) = &mut self {
-            told.hint = Some(hint.into()).filter(|hint| !hint.is_empty());
-        }
-        self
-    }
-
-    /// Adds what to do about it, where nothing better is known.
-    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
-        if let Self::Told(told) = &mut self {
-            told.hint.get_or_insert_with(|| hint.to_owned());
+            told.hint = hint_or_general(hint.into());
         }
         self
     }
@@ -126,7 +164,7 @@ impl From<Status> for Error {
         if let Some(info) = details.error_info().filter(|info| info.domain == larder_proto::ERROR_DOMAIN) {
             let exit = if info.reason == "rebuilding" { Exit::Pending } else { Exit::Error };
             let hint = info.metadata.get("hint").cloned().unwrap_or_default();
-            return Self::new(&info.reason, status.message()).hint(hint).exits(exit);
+            return Self::new(&info.reason, status.message()).exits(exit).hint(hint);
         }
         match status.code() {
             Code::Unimplemented => Self::new("too-old", "larderd does not know this request: it is older than larder")
@@ -175,7 +213,7 @@ mod tests {
         let status = Status::with_error_details(Code::NotFound, "x is not here", details);
         let told = told(status.into());
         assert_eq!((told.reason.as_str(), told.message.as_str()), ("not-held", "x is not here"));
-        assert_eq!(told.hint.as_deref(), Some("`larder pull x`"));
+        assert_eq!(told.hint, "`larder pull x`");
         assert_eq!(told.exit, Exit::Error);
         assert_eq!(
             told.to_json().to_string(),
@@ -187,7 +225,8 @@ mod tests {
     fn what_is_rebuilding_is_pending() {
         let details = ErrorDetails::with_error_info("rebuilding", larder_proto::ERROR_DOMAIN, HashMap::new());
         let status = Status::with_error_details(Code::Unavailable, "the index is being rebuilt", details);
-        assert_eq!(Error::from(status).exit(), Exit::Pending);
+        let told = told(status.into());
+        assert_eq!((told.exit, told.hint.as_str()), (Exit::Pending, GENERAL), "and an empty hint is none");
     }
 
     #[test]
@@ -202,5 +241,13 @@ mod tests {
     fn the_systems_words_have_no_number() {
         assert_eq!(words_of(&io::Error::from_raw_os_error(2)), "no such file or directory");
         assert_eq!(words_of(&io::Error::other("Odd")), "odd");
+    }
+
+    #[test]
+    fn an_error_of_a_file_says_what_to_do() {
+        let full = told(Error::file("x", &io::Error::from_raw_os_error(28)));
+        assert_eq!((full.message.as_str(), full.hint.contains("space")), ("x: no space left on device", true));
+        let better = told(Error::file("x", &io::Error::from_raw_os_error(2)).hint("`touch x`"));
+        assert_eq!(better.hint, "`touch x`");
     }
 }

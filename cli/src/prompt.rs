@@ -39,7 +39,7 @@ pub(crate) fn password(asked: Asked) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSWORD as usize + 1));
         io::stdin().lock().take(MAX_PASSWORD + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > MAX_PASSWORD {
-            return Err(Error::new("password", "the password on stdin is longer than 64 KiB"));
+            return Err(too_long());
         }
         return Ok(bytes);
     }
@@ -53,6 +53,10 @@ pub(crate) fn password(asked: Asked) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(first)
 }
 
+fn too_long() -> Error {
+    Error::new("password", "the password on stdin is longer than 64 KiB").hint("is it the right file that is piped in?")
+}
+
 /// Reads a secret of one line from a pipe, without the end of the line.
 ///
 /// # Errors
@@ -62,7 +66,7 @@ pub(crate) fn piped_line() -> Result<Zeroizing<String>, Error> {
     let read = io::stdin().lock().take(MAX_PASSWORD + 1).read_to_string(&mut text);
     read.map_err(|error| Error::file("the password on stdin", &error))?;
     if text.len() as u64 > MAX_PASSWORD {
-        return Err(Error::new("password", "the password on stdin is longer than 64 KiB"));
+        return Err(too_long());
     }
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
@@ -78,7 +82,9 @@ pub(crate) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, E
         return Ok(None);
     }
     let bytes = read_hidden(question).map_err(|error| Error::file("the password cannot be read", &error))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new("password", "the password is no text"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        Error::new("password", "the password is no text").hint("registries take passwords in UTF-8; try again")
+    })?;
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
 

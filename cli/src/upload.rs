@@ -90,7 +90,10 @@ impl Write {
         let (requests, mut queue) = mpsc::channel(1);
         let queue = stream::poll_fn(move |context| queue.poll_recv(context));
         let mut nonce = [0_u8; 8];
-        getrandom::fill(&mut nonce).map_err(|error| Error::new("random", error.to_string()))?;
+        getrandom::fill(&mut nonce).map_err(|error| {
+            Error::new("random", format!("the system gives no random numbers: {error}"))
+                .hint("nothing was sent; try again")
+        })?;
         let begin = v1::WriteRequest {
             action: v1::WriteAction::Stat.into(),
             r#ref: format!("upload-{:016x}", u64::from_be_bytes(nonce)),

@@ -126,7 +126,8 @@ impl Writer {
             return Err(Error::new(
                 "invalid-layout",
                 format!("larderd sent {}, which is no file of a layout", shown(name)),
-            ));
+            )
+            .hint("nothing was written to that name; larder and larderd are of different versions, or it is not larderd that answers"));
         }
         // Only tars are loaded by docker.
         let is_docker_list = name == "manifest.json" && matches!(self.form, Form::New { .. } | Form::There(_));

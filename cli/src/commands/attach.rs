@@ -152,17 +152,17 @@ async fn bring(client: &Client, sbom: &str) -> Result<Uploaded, Error> {
 /// Fails where a language is not written so: cosign would attach it under the name of another format.
 fn media_type(kind: Kind, format: Option<Format>, name: &str) -> Result<&'static str, Error> {
     let format = if name.ends_with(".json") { Some(Format::Json) } else { format };
+    let wrong = |words: &str| Err(Error::usage(words).hint("`larder attach sbom --help` lists types and formats"));
     match (kind, format) {
         (Kind::Spdx, Some(Format::Json)) => Ok("text/spdx+json"),
         (Kind::Spdx, Some(Format::Text) | None) => Ok("text/spdx"),
         (Kind::Cyclonedx, Some(Format::Json)) => Ok("application/vnd.cyclonedx+json"),
         (Kind::Cyclonedx, Some(Format::Xml) | None) => Ok("application/vnd.cyclonedx+xml"),
         (Kind::Syft, Some(Format::Json) | None) => Ok("application/vnd.syft+json"),
-        (Kind::Spdx, Some(Format::Xml)) => Err(Error::usage("an attached spdx SBOM is text or json, not xml")),
-        (Kind::Cyclonedx, Some(Format::Text)) => Err(Error::usage("a cyclonedx SBOM is xml or json, not text")),
-        (Kind::Syft, Some(Format::Xml | Format::Text)) => Err(Error::usage("a syft SBOM is json")),
+        (Kind::Spdx, Some(Format::Xml)) => wrong("an attached spdx SBOM is text or json, not xml"),
+        (Kind::Cyclonedx, Some(Format::Text)) => wrong("a cyclonedx SBOM is xml or json, not text"),
+        (Kind::Syft, Some(Format::Xml | Format::Text)) => wrong("a syft SBOM is json"),
     }
-    .map_err(|error| error.hint("`larder attach sbom --help` lists types and formats"))
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ impl Hash {
         match digest.split_once(':') {
             Some(("sha256", _)) => Ok(Self::Sha256(Sha256::new())),
             Some(("sha512", _)) => Ok(Self::Sha512(Sha512::new())),
-            _ => Err(Error::usage(format!("{digest:?} is no digest; write sha256:HEX or sha512:HEX"))),
+            _ => Err(Error::usage(format!("{digest:?} is no digest")).hint("write sha256:HEX or sha512:HEX")),
         }
     }
 
@@ -204,7 +204,7 @@ pub(super) fn cannot_write(error: io::Error) -> Error {
     if error.kind() == ErrorKind::BrokenPipe {
         return Error::ClosedPipe;
     }
-    Error::file("the content cannot be written to stdout", &error)
+    Error::file("the content cannot be written to stdout", &error).hint("what came out is not whole: do not use it")
 }
 
 #[cfg(test)]

@@ -176,7 +176,11 @@ async fn found(
         for digest in attached.filter_map(|one| Some(&one.descriptor.as_ref()?.digest)) {
             let bytes = read(client, &repository, digest).await?;
             let manifest = serde_json::from_slice::<Manifest>(&bytes);
-            manifests.push(manifest.map_err(|error| Error::new("unreadable", format!("{digest}: {error}")))?);
+            let unreadable = |error| {
+                Error::new("unreadable", format!("{digest}: {error}"))
+                    .hint(format!("`larder cat {repository}@{digest}` prints it as it is"))
+            };
+            manifests.push(manifest.map_err(unreadable)?);
         }
         // A signature image is rewritten with each signature: the last one has the most.
         manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.layers.len()));

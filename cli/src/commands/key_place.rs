@@ -7,6 +7,10 @@ use std::path::Path;
 use super::read_small;
 use crate::error::Error;
 
+/// What a public key is.
+pub(crate) const PUBLIC_KEYS: &str =
+    "a public key is a PEM block, as `larder key generate` or `cosign public-key` write it";
+
 /// Reads the key file that `--key` names.
 ///
 /// # Errors
@@ -74,7 +78,7 @@ mod tests {
     fn a_service_is_told_with_what_to_do() {
         for key in ["awskms://host/key", "pkcs11:token=a", "k8s://a/b", "https://example.org/cosign.pub"] {
             let Err(Error::Told(told)) = read(Path::new(key), 1) else { panic!("{key} was read") };
-            assert!(told.message.contains(key) && told.hint.is_some_and(|hint| hint.contains("cosign.pub")), "{key}");
+            assert!(told.message.contains(key) && told.hint.contains("cosign.pub"), "{key}");
         }
         assert!(read(Path::new("env://LARDER_NO_SUCH_VARIABLE"), 1).is_err());
     }

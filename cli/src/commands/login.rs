@@ -163,7 +163,9 @@ impl AuthFile {
             (None, None) => return Ok(None),
         };
         let whole = std::path::absolute(&path).map_err(|error| Error::file(&path.display().to_string(), &error))?;
-        let text = whole.to_str().ok_or_else(|| Error::usage(format!("{} is no text", whole.display())))?;
+        let text = whole.to_str().ok_or_else(|| {
+            Error::usage(format!("{} is no text", whole.display())).hint("give the file a path in UTF-8")
+        })?;
         Ok(Some(v1::AuthFile { path: text.to_owned(), format: format.into() }))
     }
 }

@@ -12,7 +12,7 @@ use larder_proto::v1::sync_event::Event;
 use serde_json::{Value, json};
 
 use crate::connect::connect;
-use crate::error::{Error, Told};
+use crate::error::{Error, Told, hint_or_general};
 use crate::exit::Exit;
 use crate::output::{Output, json, state, text, time, words};
 use crate::progress::TransferProgress;
@@ -198,7 +198,7 @@ pub(super) fn stopped() -> Error {
 /// Reads the error of one reference.
 pub(super) fn told(failed: v1::Failed) -> Told {
     let v1::Failed { reason, message, hint } = failed;
-    Told { reason, message, hint: Some(hint).filter(|hint| !hint.is_empty()), exit: Exit::Error }
+    Told { reason, message, hint: hint_or_general(hint), exit: Exit::Error }
 }
 
 fn exit_of(ended: &Result<v1::Finished, Told>, verified: bool) -> Exit {

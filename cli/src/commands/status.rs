@@ -56,7 +56,7 @@ async fn one(client: &Client, reference: String, output: &Output) -> Result<Exit
             return Ok(Exit::Pending);
         }
         Some(Answer::Error(error)) => return Err(from_query(error)),
-        None => return Err(Error::new("no-answer", format!("larderd gave no answer about {reference}"))),
+        None => return Err(Error::new("no-answer", format!("larderd gave no answer about {reference}")).hint("")),
     };
     if output.is_json() {
         output.document(&json::verdict(&verdict))?;
@@ -89,7 +89,7 @@ fn rebuilding(reference: &str, error: &v1::QueryError) -> Value {
 
 fn from_query(error: v1::QueryError) -> Error {
     let exit = if error.reason == REBUILDING { Exit::Pending } else { Exit::Error };
-    Error::new(&error.reason, error.message).hint(error.hint).exits(exit)
+    Error::new(&error.reason, error.message).exits(exit).hint(error.hint)
 }
 
 async fn summary(client: &Client, all: bool, output: &Output) -> Result<Exit, Error> {

@@ -71,8 +71,10 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Exit, Error>
         }
         Source::Files(files) => {
             let root = trust::for_files(flags)?;
-            let envelope =
-                Envelope::parse(&files.signature).map_err(|error| Error::new(error.reason(), error.to_string()))?;
+            let envelope = Envelope::parse(&files.signature).map_err(|error| {
+                Error::new(error.reason(), error.to_string())
+                    .hint("--signature names the DSSE envelope that `cosign attest-blob --output-attestation` writes")
+            })?;
             let signed = Signed::Envelope {
                 payload_type: &envelope.payload_type,
                 payload: &envelope.payload,

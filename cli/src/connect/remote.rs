@@ -51,7 +51,9 @@ impl RemoteArguments {
         };
         let host = address.rsplit_once(':').map(|(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
         let name = host.and_then(|host| ServerName::try_from(host.to_owned()).ok());
-        let name = name.ok_or_else(|| Error::usage(format!("{address:?} is no address; write HOST:PORT")))?;
+        let name = name.ok_or_else(|| {
+            Error::usage(format!("{address:?} is no address")).hint("write HOST:PORT, as in larder.example.org:7443")
+        })?;
         // Nobody else sets it: a run parses its arguments once.
         let _ = REMOTE.set(Remote { address, name, cert, key, ca });
         Ok(())
@@ -109,7 +111,10 @@ impl Remote {
     }
 
     fn config(&self) -> Result<ClientConfig, Error> {
-        let unusable = |error: rustls::Error| Error::new("bad-certificate", format!("the certificates: {error}"));
+        let unusable = |error: rustls::Error| {
+            Error::new("bad-certificate", format!("the certificates: {error}"))
+                .hint("--tls-cert and --tls-key belong together, and --tls-ca signed the daemon's certificate")
+        };
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {
             roots.add(certificate).map_err(unusable)?;
@@ -130,9 +135,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let read = read.map_err(|error| not_pem(path, &error))?;
     if read.is_empty() {
-        return Err(Error::new("bad-certificate", format!("{}: no certificate is in it", path.display())));
+        return Err(unusable(path, "no certificate is in it"));
     }
     Ok(read)
+}
+
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::new("bad-certificate", format!("{}: {why}", path.display())).hint(
+        "--tls-cert and --tls-ca take PEM blocks of certificates, --tls-key that of a private key without password",
+    )
 }
 
 fn not_pem(path: &Path, error: &rustls::pki_types::pem::Error) -> Error {
@@ -141,7 +152,7 @@ fn not_pem(path: &Path, error: &rustls::pki_types::pem::Error) -> Error {
         rustls::pki_types::pem::Error::NoItemsFound => "nothing of that kind is in it".to_owned(),
         error => error.to_string(),
     };
-    Error::new("bad-certificate", format!("{}: {why}", path.display()))
+    unusable(path, &why)
 }
 
 #[cfg(test)]

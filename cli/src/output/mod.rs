@@ -184,9 +184,7 @@ impl Output {
             return;
         }
         let mut text = format!("{}error:{} {}", state::BAD, state::END, told.message.replace('\n', "\n  "));
-        if let Some(hint) = &told.hint {
-            text.push_str(&format!("\n  hint: {}", hint.replace('\n', "\n        ")));
-        }
+        text.push_str(&format!("\n  hint: {}", told.hint.replace('\n', "\n        ")));
         self.always(&text);
     }
 
@@ -217,7 +215,7 @@ fn cannot_write(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Error::ClosedPipe;
     }
-    Error::file("the result cannot be written to stdout", &error)
+    Error::file("the result cannot be written to stdout", &error).hint("what came out is not whole")
 }
 
 /// Replaces what could steer a terminal or turn the direction of writing. A tag, a key's name or a registry's message

@@ -10,10 +10,11 @@ use serde_json::json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::fresh_key;
 use super::http::{Ask, Http, below};
 use super::token::Token;
 use crate::error::Error;
-use crate::key_file::{KeyFileError, PrivateKey};
+use crate::key_file::PrivateKey;
 
 const WHO: &str = "Fulcio";
 const PATH: &str = "/api/v2/signingCert";
@@ -41,8 +42,7 @@ struct Chain {
 /// # Errors
 /// Fails where Fulcio refuses, or answers with something else.
 pub(super) async fn certify(http: &Http, url: &Url, key: &PrivateKey, token: &Token) -> Result<Vec<Bytes>, Error> {
-    let request = certificate_request(key.spki(), |info| key.sign(info))
-        .map_err(|error: KeyFileError| Error::new("key", format!("a fresh key {error}")))?;
+    let request = certificate_request(key.spki(), |info| key.sign(info)).map_err(|error| fresh_key(&error))?;
     let request = Pem::new("CERTIFICATE REQUEST", request);
     let request = pem::encode_config(&request, EncodeConfig::new().set_line_ending(LineEnding::LF));
     let body = json!({

@@ -68,7 +68,7 @@ impl Http {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::new("tls", format!("TLS cannot be set up: {error}")))?
+            .map_err(|error| no_tls(&error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let build = |local: bool| {
@@ -80,7 +80,7 @@ impl Http {
                 .timeout(TIMEOUT)
                 .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")));
             let builder = if local { builder.no_proxy() } else { builder };
-            builder.build().map_err(|error| Error::new("tls", format!("TLS cannot be set up: {}", root(&error))))
+            builder.build().map_err(|error| no_tls(&root(&error)))
         };
         Ok(Self { encrypted: build(false)?, local: build(true)? })
     }
@@ -140,12 +140,19 @@ impl Answer {
     }
 }
 
+fn no_tls(why: &str) -> Error {
+    Error::new("tls", format!("TLS cannot be set up: {why}"))
+        .hint("SSL_CERT_FILE and SSL_CERT_DIR say where this machine's certificates are")
+}
+
 /// Reads where a service is: https, or http on this machine, for what is sent must not be read on the way.
 ///
 /// # Errors
 /// Fails for anything else.
 pub(super) fn service_url(who: &str, text: &str) -> Result<Url, Error> {
-    let url = Url::parse(text).map_err(|error| Error::usage(format!("{text:?} is no URL of {who}: {error}")))?;
+    let url = Url::parse(text).map_err(|error| {
+        Error::usage(format!("{text:?} is no URL of {who}: {error}")).hint("as in https://fulcio.example.org")
+    })?;
     check(who, &url)?;
     Ok(url)
 }

@@ -14,5 +14,13 @@ mod token;
 mod tsa;
 mod witness;
 
+use crate::error::Error;
+use crate::key_file::KeyFileError;
+
 pub(crate) use services::Services;
 pub(crate) use witness::{Said, Testimony, Witness};
+
+/// Builds the error of a key that was made for this run.
+pub(crate) fn fresh_key(error: &KeyFileError) -> Error {
+    Error::new("key", format!("a fresh key {error}")).hint("nothing was signed; try again")
+}

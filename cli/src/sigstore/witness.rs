@@ -16,7 +16,7 @@ use larder_core::signature::material::VerificationMaterial;
 use super::flags::Flags;
 use super::http::Http;
 use super::services::Services;
-use super::{fulcio, rekor, token, tsa};
+use super::{fresh_key, fulcio, rekor, token, tsa};
 use crate::commands::verify_blob::trust;
 use crate::error::Error;
 use crate::key_file::PrivateKey;
@@ -96,7 +96,7 @@ impl Witness {
             .hint("name one: --rekor-url, --timestamp-server-url, or a signing config that has one"));
         }
         let root = trusted_root(flags.trusted_root.as_deref(), output)?;
-        let key = PrivateKey::generate().map_err(|error| Error::new("key", format!("a fresh key {error}")))?;
+        let key = PrivateKey::generate().map_err(|error| fresh_key(&error))?;
         let certificates = fulcio::certify(&http, authority, &key, &token).await?;
         let wants_sct = flags.insecure_skip_verify != Some(true);
         if !wants_sct {
@@ -199,6 +199,9 @@ fn failed(finding: &Finding, uploaded: &str) -> Error {
 }
 
 fn trusted_root(path: Option<&Path>, output: &Output) -> Result<TrustedRoot, Error> {
-    let needed = || Error::usage("--trusted-root is needed: what the services answer is checked before it is stored");
-    trust::parsed_root(path.ok_or_else(|| needed().hint(trust::NO_ROOT))?, output)
+    let needed = || {
+        Error::usage("--trusted-root is needed: what the services answer is checked before it is stored")
+            .hint(trust::NO_ROOT)
+    };
+    trust::parsed_root(path.ok_or_else(needed)?, output)
 }

@@ -8,6 +8,7 @@
 pub mod access;
 mod errors;
 mod guard;
+mod outlet;
 mod peer;
 mod range;
 mod read;
@@ -41,6 +42,7 @@ use crate::store::record::Actor;
 use access::{Access, Peer};
 use errors::Failure;
 use guard::{Drained, Paced, Place, Rooms, SLOWEST, Standing, Turn};
+use outlet::{Outlet, Spans};
 use route::{Call, Query, Route, What};
 
 /// How long a client may take to send a request's head, and leave a connection idle before it.
@@ -66,6 +68,14 @@ struct Endpoint {
     access: Access,
     uploads: Uploads,
     rooms: Rooms,
+}
+
+/// What is known of the other end of a connection.
+struct Client {
+    peer: Peer,
+    /// Whether a request of it was admitted.
+    admitted: AtomicBool,
+    spans: Spans,
 }
 
 /// Serves the endpoint until `cancel`, and then gives requests that are under way a few seconds.
@@ -126,15 +136,17 @@ async fn accept(listener: &TcpListener, endpoint: &Endpoint) -> Option<(TcpStrea
 async fn connection(endpoint: &Endpoint, stream: TcpStream, peer: Peer, cancel: &CancellationToken) {
     // Answers are small pieces and large streams; neither gains from waiting for more.
     let _ = stream.set_nodelay(true);
-    let admitted = AtomicBool::new(endpoint.access.knows(peer));
-    let service = service_fn(async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(endpoint.answer(peer, request, &admitted).await)
-    });
+    let client = Client { peer, admitted: AtomicBool::new(endpoint.access.knows(peer)), spans: Spans::default() };
+    let stream = Outlet::new(stream, client.spans.clone());
+    let service =
+        service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(endpoint.answer(&client, request).await));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
+            // The outlet has to see the pieces of a body where they lie.
+            .writev(true)
             .serve_connection(TokioIo::new(Drained::new(stream, SLOWEST)), service)
     );
     let mut to_show_the_password = pin!(sleep_until(Instant::now() + PASSWORD_TIMEOUT));
@@ -148,7 +160,7 @@ async fn connection(endpoint: &Endpoint, stream: TcpStream, peer: Peer, cancel: 
                 return;
             }
             () = to_show_the_password.as_mut(), if waiting => {
-                if !admitted.load(Ordering::Relaxed) {
+                if !client.admitted.load(Ordering::Relaxed) {
                     tracing::debug!(?peer, "a connection to the endpoint showed no password in time");
                     return;
                 }
@@ -167,11 +179,11 @@ impl Endpoint {
         if self.access.knows(peer) { Standing::Own } else { Standing::Other(peer) }
     }
 
-    async fn answer(&self, peer: Peer, request: Request<Incoming>, admitted: &AtomicBool) -> Response {
+    async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let head = method == Method::HEAD;
         let span = tracing::info_span!("request", %method, path);
-        let mut answer = match self.try_answer(peer, request, admitted).instrument(span.clone()).await {
+        let mut answer = match self.try_answer(client, request).instrument(span.clone()).await {
             Ok(answer) => answer,
             Err(failure) => failure.render(head),
         };
@@ -184,28 +196,23 @@ impl Endpoint {
         answer
     }
 
-    async fn try_answer(
-        &self,
-        peer: Peer,
-        request: Request<Incoming>,
-        admitted: &AtomicBool,
-    ) -> Result<Response, Failure> {
-        let uid = self.access.admit(peer, request.uri(), request.headers())?;
-        admitted.store(true, Ordering::Relaxed);
+    async fn try_answer(&self, client: &Client, request: Request<Incoming>) -> Result<Response, Failure> {
+        let uid = self.access.admit(client.peer, request.uri(), request.headers())?;
+        client.admitted.store(true, Ordering::Relaxed);
         let (parts, body) = request.into_parts();
         if parts.uri.path() == METRICS && parts.method == Method::GET {
             return Ok(metrics(&self.ctx).await);
         }
         let Route { call, query } = Route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         // Held until the answer is made, which is when the body was read.
-        let _turn = if body.is_end_stream() { None } else { Some(self.turn(peer, &call, &body).await?) };
+        let _turn = if body.is_end_stream() { None } else { Some(self.turn(client.peer, &call, &body).await?) };
         let body = Body::new(Paced::new(body, SLOWEST));
         match call {
             Call::Version => Ok(version(parts.method == Method::HEAD)),
             Call::Catalog => read::catalog(&self.ctx, &query).await,
             Call::In { repository, name, what } => {
                 let asked = Asked { repository, name, query, parts, body, uid };
-                self.answer_in(what, asked).await
+                self.answer_in(what, asked, &client.spans).await
             }
         }
     }
@@ -220,13 +227,15 @@ impl Endpoint {
         })
     }
 
-    async fn answer_in(&self, what: What, asked: Asked) -> Result<Response, Failure> {
+    async fn answer_in(&self, what: What, asked: Asked, spans: &Spans) -> Result<Response, Failure> {
         let Asked { repository, name, query, parts, body, uid } = asked;
         let (ctx, uploads, headers) = (&self.ctx, &self.uploads, &parts.headers);
         let head = parts.method == Method::HEAD;
         match what {
             What::ReadManifest(named) => read::manifest(ctx, &repository, &named, headers, head).await,
-            What::ReadBlob(digest) => read::blob(ctx, uploads, &repository, digest, headers, head).await,
+            What::ReadBlob(digest) => {
+                read::blob(ctx, uploads, &repository, digest, headers, (!head).then_some(spans)).await
+            }
             What::Tags => read::tags(ctx, &repository, &name, &query).await,
             What::Referrers(subject) => read::referrers(ctx, &repository, &name, subject, &query).await,
             What::RemoveTag(tag) => {

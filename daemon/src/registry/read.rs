@@ -11,6 +11,7 @@ use larder_core::{Digest, Repository};
 use serde_json::{Value, json};
 
 use super::errors::Failure;
+use super::outlet::Spans;
 use super::range::Part;
 use super::route::{Query, encode};
 use super::stream::Slices;
@@ -47,15 +48,16 @@ pub(super) async fn manifest(
     Ok(answer)
 }
 
-/// Answers with a blob, or the part of it that is asked for.
+/// Answers with a blob, or the part of it that is asked for; without `spans`, to HEAD.
 pub(super) async fn blob(
     ctx: &Ctx,
     uploads: &Uploads,
     repository: &Repository,
     digest: Digest,
     headers: &HeaderMap,
-    head: bool,
+    spans: Option<&Spans>,
 ) -> Result<Response, Failure> {
+    let head = spans.is_none();
     let served = match serve::blob(ctx, repository, digest).await {
         Err(unknown @ ServeError::BlobUnknown { .. }) => {
             match receive::uploaded(ctx, uploads, repository, digest).await {
@@ -105,9 +107,9 @@ pub(super) async fn blob(
         }
     };
     answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(count));
-    if !head {
+    if let Some(spans) = spans {
         let file = file.into_std().await;
-        *answer.body_mut() = Body::from_stream(Slices::new(file, first, count));
+        *answer.body_mut() = Body::from_stream(Slices::new(file, first, count, spans.clone()));
     }
     Ok(answer)
 }

@@ -1,14 +1,13 @@
 //! A blob's bytes on their way out.
 //!
-//! What the system has in memory is read on the spot: handing it to another thread and back would cost
-//! more than the reading. What it would have to fetch from a disk is read on the blocking pool. A
-//! buffer that was written comes back, so that memory is bounded and nothing is allocated as a blob goes by.
+//! What the system has in memory goes out from there (`outlet`). What it would have to fetch from a disk is read on the
+//! blocking pool, so that nobody else waits for the disk.
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,9 +15,12 @@ use futures_util::Stream;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// How many bytes are read at once: enough that a system call hardly counts, few enough to stay in a processor's cache
-/// until they are written.
-const CHUNK: usize = 128 << 10;
+use super::outlet::{MAX_SPAN, Spans};
+
+/// How many bytes of a file systems fetch at once, unless told otherwise.
+const FETCHED: usize = 128 << 10;
+/// How many bytes are read at once where the disk is waited for.
+const MAX_READ: usize = 256 << 10;
 
 /// The bytes of a file from `place` on, `left` of them. They are not verified; the reader does that by their digest.
 #[derive(Debug)]
@@ -26,83 +28,48 @@ pub(super) struct Slices {
     file: Arc<File>,
     place: u64,
     left: u64,
-    spare: Spare,
-    reading: Option<JoinHandle<io::Result<Filled>>>,
-}
-
-/// A buffer, and how many bytes of it were read.
-#[derive(Debug)]
-struct Filled {
-    buffer: Vec<u8>,
-    length: usize,
-}
-
-/// The buffer that is not on its way.
-#[derive(Clone, Debug, Default)]
-struct Spare(Arc<Mutex<Option<Vec<u8>>>>);
-
-/// A buffer on its way; it comes back when its last byte was written.
-struct Lent {
-    filled: Filled,
-    spare: Spare,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        self.filled.buffer.get(..self.filled.length).unwrap_or_default()
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        *self.spare.slot() = Some(std::mem::take(&mut self.filled.buffer));
-    }
-}
-
-impl Spare {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, wanted: usize) -> Vec<u8> {
-        self.slot().take().filter(|buffer| buffer.len() >= wanted).unwrap_or_else(|| vec![0; wanted])
-    }
+    spans: Spans,
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
 impl Slices {
-    /// Reads `length` bytes of a file from `first` on.
-    pub(super) fn new(file: File, first: u64, length: u64) -> Self {
-        Self { file: Arc::new(file), place: first, left: length, spare: Spare::default(), reading: None }
+    /// Reads `length` bytes of a file from `first` on, for the connection of `spans`.
+    pub(super) fn new(file: File, first: u64, length: u64, spans: Spans) -> Self {
+        Self { file: Arc::new(file), place: first, left: length, spans, reading: None }
     }
 
     /// How many bytes the next slice may have.
     fn wanted(&self) -> usize {
-        usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK)
+        usize::try_from(self.left).unwrap_or(MAX_SPAN).min(MAX_SPAN)
     }
 
-    fn lend(&mut self, filled: Filled) -> Bytes {
-        self.place = self.place.saturating_add(filled.length as u64);
-        self.left = self.left.saturating_sub(filled.length as u64);
-        Bytes::from_owner(Lent { filled, spare: self.spare.clone() })
-    }
-}
-
-/// Fills the buffer from what the system has in memory; `None` where it would have to wait.
-fn read_now(file: &File, buffer: &mut [u8], place: u64) -> Option<usize> {
-    match preadv2(file, &mut [IoSliceMut::new(buffer)], place, ReadWriteFlags::NOWAIT) {
-        Ok(0) | Err(_) => None,
-        Ok(read) => Some(read),
+    fn passed(&mut self, slice: Bytes) -> Bytes {
+        self.place = self.place.saturating_add(slice.len() as u64);
+        self.left = self.left.saturating_sub(slice.len() as u64);
+        slice
     }
 }
 
-/// Fills the buffer, however long that takes; returns it.
-fn read_waiting(file: &File, mut buffer: Vec<u8>, wanted: usize, place: u64) -> io::Result<Filled> {
-    let room = buffer.get_mut(..wanted).unwrap_or_default();
+/// Says whether the system has bytes in memory, by some of them: it fetches files in pieces.
+fn is_in_memory(file: &File, place: u64, length: usize) -> bool {
+    let is_there = |at: usize| {
+        let place = place.saturating_add(at as u64);
+        preadv2(file, &mut [IoSliceMut::new(&mut [0])], place, ReadWriteFlags::NOWAIT) == Ok(1)
+    };
+    (0..length).step_by(FETCHED).all(is_there) && is_there(length.saturating_sub(1))
+}
+
+/// Reads some of the bytes that are wanted, however long that takes.
+fn read_waiting(file: &File, place: u64, wanted: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; wanted.min(MAX_READ)];
     loop {
-        match rustix::io::pread(file, &mut *room, place) {
+        match rustix::io::pread(file, buffer.as_mut_slice(), place) {
             // The length was promised: an end before it must not look like the end of the blob.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(length) => return Ok(Filled { buffer, length }),
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -117,20 +84,19 @@ impl Stream for Slices {
             return Poll::Ready(None);
         }
         if self.reading.is_none() {
-            let wanted = self.wanted();
-            let mut buffer = self.spare.take(wanted);
-            let room = buffer.get_mut(..wanted).unwrap_or_default();
-            if let Some(length) = read_now(&self.file, room, self.place) {
-                return Poll::Ready(Some(Ok(self.lend(Filled { buffer, length }))));
+            let (place, wanted) = (self.place, self.wanted());
+            if is_in_memory(&self.file, place, wanted) {
+                let slice = self.spans.stand_in(&self.file, place, wanted);
+                return Poll::Ready(Some(Ok(self.passed(slice))));
             }
-            let (file, place) = (Arc::clone(&self.file), self.place);
-            self.reading = Some(spawn_blocking(move || read_waiting(&file, buffer, wanted, place)));
+            let file = Arc::clone(&self.file);
+            self.reading = Some(spawn_blocking(move || read_waiting(&file, place, wanted)));
         }
         let Some(reading) = self.reading.as_mut() else { return Poll::Ready(None) };
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         let read = read.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
-        Poll::Ready(Some(read.map(|filled| self.lend(filled))))
+        Poll::Ready(Some(read.map(|bytes| self.passed(bytes.into()))))
     }
 }
 
@@ -139,7 +105,10 @@ mod tests {
     use std::io::Write;
 
     use futures_util::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::outlet::Outlet;
+    use super::super::outlet::tests::connection;
     use super::*;
 
     fn file(length: usize) -> (File, Vec<u8>) {
@@ -149,36 +118,55 @@ mod tests {
         (file, bytes)
     }
 
-    async fn collect(mut slices: Slices) -> io::Result<Vec<u8>> {
+    /// Returns what a client gets.
+    async fn sent(file: File, first: u64, length: u64) -> (Vec<u8>, io::Result<()>) {
+        let (mut client, server) = connection().await;
+        let spans = Spans::default();
+        let mut outlet = Outlet::new(server, spans.clone());
+        let mut slices = Slices::new(file, first, length, spans);
+        let sending = async move {
+            while let Some(slice) = slices.next().await {
+                outlet.write_all(&slice?).await?;
+            }
+            Ok(())
+        };
         let mut bytes = Vec::new();
-        while let Some(slice) = slices.next().await {
-            bytes.extend_from_slice(&slice?);
-        }
-        Ok(bytes)
+        let (ended, read) = tokio::join!(sending, client.read_to_end(&mut bytes));
+        read.expect("an end");
+        (bytes, ended)
     }
 
     #[tokio::test]
     async fn gives_what_was_asked_for() {
-        for (length, first, count) in
-            [(0, 0, 0), (10, 0, 10), (10, 9, 1), (3 * CHUNK + 7, 0, 3 * CHUNK + 7), (3 * CHUNK, CHUNK - 1, CHUNK + 2)]
-        {
+        for (length, first, count) in [
+            (0, 0, 0),
+            (10, 0, 10),
+            (10, 9, 1),
+            (3 * MAX_SPAN + 7, 0, 3 * MAX_SPAN + 7),
+            (3 * MAX_SPAN, MAX_SPAN - 1, MAX_SPAN + 2),
+        ] {
             let (file, bytes) = file(length);
-            let read = collect(Slices::new(file, first as u64, count as u64)).await.expect("read");
+            let (read, ended) = sent(file, first as u64, count as u64).await;
+            ended.expect("all of it");
             assert!(read == bytes[first..first + count], "{length} {first} {count}");
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_is_shorter_than_it_was_is_an_error() {
-        let (file, bytes) = file(CHUNK + 5);
-        let error = collect(Slices::new(file, 0, bytes.len() as u64 + 1)).await.expect_err("too short");
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    async fn what_has_to_be_fetched_from_the_disk_is_the_same() {
+        let (file, bytes) = file(5 * MAX_SPAN + 3);
+        file.sync_all().expect("synced");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("forgotten");
+        let (read, ended) = sent(file, 1, bytes.len() as u64 - 1).await;
+        ended.expect("all of it");
+        assert!(read == bytes[1..]);
     }
 
     #[tokio::test]
-    async fn slices_that_are_kept_are_not_written_over() {
-        let (file, bytes) = file(4 * CHUNK);
-        let kept: Vec<_> = Slices::new(file, 0, bytes.len() as u64).map(|slice| slice.expect("read")).collect().await;
-        assert!(kept.concat() == bytes);
+    async fn a_file_that_is_shorter_than_it_was_is_an_error() {
+        let (file, bytes) = file(MAX_SPAN + 5);
+        let (read, ended) = sent(file, 0, bytes.len() as u64 + 1).await;
+        assert_eq!(ended.expect_err("too short").kind(), io::ErrorKind::UnexpectedEof);
+        assert!(read == bytes);
     }
 }

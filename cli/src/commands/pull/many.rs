@@ -90,7 +90,7 @@ mod tests {
         let moved = finished(v1::State::Allowed, 160 << 10);
         assert_eq!(line("a/b:2", &moved, false), "allowed     a/b:2  4bcff63911fc  160.0 KiB moved");
         let mut tally = Tally::default();
-        let told = Told { reason: "x".into(), message: "y".into(), hint: None, exit: Exit::Error };
+        let told = Told { reason: "x".into(), message: "y".into(), hint: "z".into(), exit: Exit::Error };
         [Ok(held.clone()), Ok(held), Ok(moved), Err(told)].iter().for_each(|ended| tally.add(ended));
         assert_eq!(tally.line(), "4 references: 1 allowed, 2 verified, 1 failed; 160.0 KiB moved");
     }

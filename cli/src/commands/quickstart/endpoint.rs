@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use super::image::{Image, MANIFEST, name_of};
+use super::stage::AFTERWARDS;
 use crate::error::Error;
 
 /// What an image's manifest may be.
@@ -60,7 +61,7 @@ async fn upload(endpoint: &str, repository: &str, digest: &str, size: u64, body:
     let begun = send(begin).await?;
     let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok()).map(ToOwned::to_owned);
     expect(202, "an upload", begun).await?;
-    let location = location.ok_or_else(|| Error::new("endpoint", "the endpoint names no place to upload to"))?;
+    let location = location.ok_or_else(|| failed("the endpoint names no place to upload to"))?;
     let place = if location.starts_with('/') { format!("http://{endpoint}{location}") } else { location };
     let separator = if place.contains('?') { '&' } else { '?' };
     let request = Request::put(format!("{place}{separator}digest={digest}"))
@@ -116,12 +117,16 @@ async fn send(request: Result<Request<Body>, http::Error>) -> Result<Response<In
 }
 
 async fn within<T>(answer: impl Future<Output = T>) -> Result<T, Error> {
-    let silent = |_| Error::new("endpoint", format!("the endpoint was silent for {} s", SILENCE.as_secs()));
+    let silent = |_| failed(format!("the endpoint was silent for {} s", SILENCE.as_secs()));
     tokio::time::timeout(SILENCE, answer).await.map_err(silent)
 }
 
+fn failed(message: impl Into<String>) -> Error {
+    Error::new("endpoint", message).hint(AFTERWARDS)
+}
+
 fn broken(error: &dyn std::error::Error) -> Error {
-    Error::new("endpoint", format!("the endpoint cannot be asked: {error}"))
+    failed(format!("the endpoint cannot be asked: {error}"))
 }
 
 async fn expect(status: u16, what: &str, answer: Response<Incoming>) -> Result<(), Error> {
@@ -131,13 +136,12 @@ async fn expect(status: u16, what: &str, answer: Response<Incoming>) -> Result<(
         return Ok(());
     }
     let message = format!("the endpoint answered {answered} and not {status} to {what}: {}", message_in(&body));
-    Err(Error::new("endpoint", message))
+    Err(failed(message))
 }
 
 async fn document(answer: Response<Incoming>) -> Result<Vec<u8>, Error> {
     let collected = within(Limited::new(answer.into_body(), MAX_DOCUMENT).collect()).await?;
-    let bytes =
-        collected.map_err(|error| Error::new("endpoint", format!("the endpoint's answer broke off: {error}")))?;
+    let bytes = collected.map_err(|error| failed(format!("the endpoint's answer broke off: {error}")))?;
     Ok(bytes.to_bytes().to_vec())
 }
 

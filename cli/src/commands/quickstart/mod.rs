@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::output::{Output, state, text, words};
 
 use image::Image;
-use stage::{Machine, Stage};
+use stage::{AFTERWARDS, Machine, Stage, broken};
 
 /// After how long the story counts as stuck; it takes a few seconds.
 const STUCK: Duration = Duration::from_secs(180);
@@ -69,9 +69,9 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
     };
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, story) => {
-            ended.unwrap_or_else(|_| Err(Error::new("stuck", format!("the quickstart did not end within {} s", limit.as_secs()))))
+            ended.unwrap_or_else(|_| Err(Error::new("stuck", format!("the quickstart did not end within {} s", limit.as_secs())).hint(AFTERWARDS)))
         }
-        stopped = asked_to_stop() => Err(stopped.err().unwrap_or_else(|| Error::new("stopped", "stopped"))),
+        stopped = asked_to_stop() => Err(stopped.err().unwrap_or_else(|| Error::new("stopped", "stopped").hint(AFTERWARDS))),
     };
     let logs = if ended.is_err() { stage.logs() } else { String::new() };
     let removed = stage.clean_up().await;
@@ -79,9 +79,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         Ok(told) => told,
         Err(error) => {
             output.detail(&logs);
-            return Err(error.or_hint(
-                "the daemons were stopped and the throw-away folder removed; --verbose shows what they wrote",
-            ));
+            return Err(error);
         }
     };
     removed?;
@@ -165,7 +163,7 @@ async fn publish(stage: &mut Stage, upstream: &Machine) -> Result<Image, Error> 
     let folder = stage.folder().join("image");
     let programs = stage.programs();
     let packed = tokio::task::spawn_blocking(move || Image::pack(&folder, &programs)).await;
-    let image = packed.map_err(|_| Error::new("image", "packing the image was stopped"))??;
+    let image = packed.map_err(|_| broken("packing the image was stopped"))??;
     stage.command(
         upstream,
         &format!(
@@ -213,13 +211,13 @@ async fn read_back(stage: &mut Stage, here: &Machine, subject: &Subject) -> Resu
     )?;
     let manifest = endpoint::manifest(&here.endpoint, served, tag).await?;
     if manifest != subject.manifest {
-        return Err(Error::new("quickstart", "the manifest that the endpoint serves is not the one that was pulled"));
+        return Err(broken("the manifest that the endpoint serves is not the one that was pulled"));
     }
     for digest in &subject.blobs {
         let answer = endpoint::blob(&here.endpoint, served, digest).await?;
         if answer.status != 200 || answer.digest != *digest {
             let message = format!("the endpoint answered {} with other bytes for {digest}", answer.status);
-            return Err(Error::new("quickstart", message));
+            return Err(broken(message));
         }
     }
     stage.told("read over HTTP: manifest, config and layer, every digest unchanged")
@@ -243,7 +241,7 @@ async fn change_of_trust(stage: &mut Stage, here: &Machine, subject: Subject) ->
     stage.larder(here, &["status", &reference], 3).await?;
     let refused = endpoint::blob(&here.endpoint, &served, &layer).await?;
     if refused.status != 403 {
-        return Err(Error::new("quickstart", format!("the endpoint answered {} and not 403", refused.status)));
+        return Err(broken(format!("the endpoint answered {} and not 403", refused.status)));
     }
     stage.told(&format!("and the endpoint refuses its layer: 403, {}", refused.message))?;
 
@@ -256,10 +254,7 @@ async fn change_of_trust(stage: &mut Stage, here: &Machine, subject: Subject) ->
     stage.told(&tell(&change, accepted_after))?;
     let answer = endpoint::blob(&here.endpoint, &served, &layer).await?;
     if answer.status != 200 || answer.digest != layer {
-        return Err(Error::new(
-            "quickstart",
-            format!("the endpoint answered {} after the key came back", answer.status),
-        ));
+        return Err(broken(format!("the endpoint answered {} after the key came back", answer.status)));
     }
     stage.told("and the endpoint serves its layer again: 200")?;
 
@@ -277,7 +272,7 @@ async fn watch(machine: &Machine) -> Result<Streaming<v1::WatchEvent>, Error> {
             return Ok(events);
         }
     }
-    Err(Error::new("quickstart", "the watch ended before its snapshot was complete"))
+    Err(broken("the watch ended before its snapshot was complete"))
 }
 
 /// Waits until a digest becomes accepted, or ceases to be.
@@ -293,11 +288,11 @@ async fn changed(
                 return Ok(event);
             }
         }
-        Err(Error::new("quickstart", "the watch ended"))
+        Err(broken("the watch ended"))
     };
-    tokio::time::timeout(CHANGE_TIMEOUT, find).await.unwrap_or_else(|_| {
-        Err(Error::new("quickstart", format!("no change came within {} s", CHANGE_TIMEOUT.as_secs())))
-    })
+    tokio::time::timeout(CHANGE_TIMEOUT, find)
+        .await
+        .unwrap_or_else(|_| Err(broken(format!("no change came within {} s", CHANGE_TIMEOUT.as_secs()))))
 }
 
 fn tell(change: &v1::WatchEvent, after: Duration) -> String {

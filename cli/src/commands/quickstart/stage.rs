@@ -57,7 +57,7 @@ impl Stage {
     pub(super) fn new(output: Output) -> Result<Self, Error> {
         let own = env::current_exe().map_err(|error| Error::file("the path of larder itself", &error))?;
         let mut random = [0; 6];
-        getrandom::fill(&mut random).map_err(|_| Error::new("quickstart", "the system gives no random numbers"))?;
+        getrandom::fill(&mut random).map_err(|_| broken("the system gives no random numbers"))?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = env::temp_dir().join(format!("larder-quickstart-{name}"));
         // Fails where it is there: nobody else's folder is used, and none is shared.
@@ -174,7 +174,7 @@ impl Stage {
         drop(command);
         let read = tokio::task::spawn_blocking(move || io::read_to_string(reader));
         let status = child.wait().await.map_err(failed)?;
-        let said = read.await.map_err(|_| Error::new("quickstart", "reading was stopped"))?.map_err(failed)?;
+        let said = read.await.map_err(|_| broken("reading was stopped"))?.map_err(failed)?;
         if status.code() != Some(expected) {
             return Err(failure(&typed, &said, status.code()));
         }
@@ -218,19 +218,26 @@ impl Drop for Stage {
     }
 }
 
+/// What a story that breaks off leaves.
+pub(super) const AFTERWARDS: &str =
+    "the daemons were stopped and the throw-away folder removed; --verbose shows what they wrote";
+
+/// Builds the error of a story that does not go on as it should.
+pub(super) fn broken(message: impl Into<String>) -> Error {
+    Error::new("quickstart", message).hint(AFTERWARDS)
+}
+
 /// Builds the error of a command that failed: with its own words and hint, where it has some.
 fn failure(typed: &str, said: &str, code: Option<i32>) -> Error {
     let find = |mark: &str| said.lines().find_map(|line| line.trim_start().strip_prefix(mark)).map(str::trim);
     match find("error:") {
         Some(words) => {
-            Error::new("quickstart", format!("`{typed}` failed: {words}")).hint(find("hint:").unwrap_or_default())
+            let message = format!("`{typed}` failed: {words}");
+            Error::new("quickstart", message).hint(find("hint:").unwrap_or(AFTERWARDS))
         }
         None => {
             let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-            Error::new(
-                "quickstart",
-                format!("`{typed}` ended with {code}, which the story does not expect:\n{}", said.trim_end()),
-            )
+            broken(format!("`{typed}` ended with {code}, which the story does not expect:\n{}", said.trim_end()))
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::commands::key;
 use crate::error::Error;
 use crate::key_file::PrivateKey;
 use crate::output::Output;
-use crate::sigstore::{Said, Services, Testimony, Witness};
+use crate::sigstore::{Said, Services, Testimony, Witness, fresh_key};
 
 /// Signs, and has witnessed what it signs.
 pub(super) struct Signer {
@@ -54,8 +54,10 @@ impl Signer {
                 (key, Some(witness))
             }
         };
-        let public = PublicKey::from_der(key.spki())
-            .map_err(|error| Error::new("key", format!("the key cannot be checked with: {error}")))?;
+        let public = PublicKey::from_der(key.spki()).map_err(|error| {
+            Error::new("key", format!("the key cannot be checked with: {error}"))
+                .hint("nothing was signed; `larder key generate` makes a pair that can be")
+        })?;
         Ok(Self { key, path: with.key.clone(), public, witness })
     }
 
@@ -71,7 +73,7 @@ impl Signer {
     pub(super) async fn sign(&self, message: &[u8], said: &Said<'_>) -> Result<Made, Error> {
         let signature = self.key.sign(message).map_err(|error| match &self.path {
             Some(path) => key::of_key(path, error),
-            None => Error::new("key", format!("a fresh key {error}")),
+            None => fresh_key(&error),
         })?;
         let Some(witness) = &self.witness else {
             let public_key = self.key.public_pem();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{default_name, listing};
 use crate::commands::read_small;
+use crate::commands::verify_blob::trust::shipped_root;
 use crate::connect::connect;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -72,7 +73,7 @@ struct Given {
 
 fn given(arguments: &AddRoot) -> Result<Given, Error> {
     let Some(path) = &arguments.file else {
-        let shipped = public_good().map_err(|error| Error::new("invalid-root", error.to_string()))?;
+        let shipped = public_good().map_err(|error| shipped_root(&error))?;
         let begins = shipped.as_of.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
         return Ok(Given {
             json: shipped.json.to_vec(),

@@ -243,7 +243,9 @@ impl Flags {
             let pattern = Pattern::new(exact.as_deref(), expression.as_deref())
                 .map_err(|error| Error::new("usage", error.to_string()).hint("it is read as Go's RE2 reads it"))?;
             if pattern.is_any() {
-                return Err(Error::new("usage", format!("--{name} or --{name}-regexp is needed")));
+                return Err(Error::new("usage", format!("--{name} or --{name}-regexp is needed")).hint(
+                    "without a key, the signer's certificate has to name whom you expect; `larder tree` lists signers",
+                ));
             }
             if pattern.is_unanchored() {
                 output.say(&format!("warning: --{name}-regexp matches anywhere in the text; ^ and $ anchor it"));
@@ -261,7 +263,9 @@ impl Flags {
 fn public_key(path: &Path) -> Result<String, Error> {
     let bytes = key_place::read(path, MAX_KEY)?;
     let text = String::from_utf8(bytes);
-    text.map_err(|_| Error::new("key", format!("{} is no public key: it is no text", path.display())))
+    text.map_err(|_| {
+        Error::new("key", format!("{} is no public key: it is no text", path.display())).hint(key_place::PUBLIC_KEYS)
+    })
 }
 
 /// Reads the files that are named, one after the other, or else the one that a variable names.
@@ -284,7 +288,8 @@ fn named_or<'a>(named: impl Iterator<Item = &'a PathBuf>, variable: &str) -> Res
 pub(crate) fn annotations(given: &[String]) -> Result<HashMap<String, String>, Error> {
     let pairs = given.iter().flat_map(|text| text.split(',')).map(|pair| match pair.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::new("usage", format!("--annotations takes KEY=VALUE, not {pair:?}"))),
+        _ => Err(Error::new("usage", format!("--annotations takes KEY=VALUE, not {pair:?}"))
+            .hint("as in -a env=prod,team=web")),
     });
     pairs.collect()
 }

@@ -16,6 +16,8 @@ use larder_core::{Descriptor, Digest, Tag};
 use larder_proto::v1;
 
 use crate::archive::Archive;
+use crate::commands::key_place::PUBLIC_KEYS;
+use crate::commands::verify_blob::trust;
 use crate::error::Error;
 use crate::exit::Exit;
 
@@ -124,8 +126,9 @@ fn hold(
 fn asked(request: &v1::VerifySignaturesRequest) -> Result<Asked, Error> {
     let root = root(request)?;
     let key = |pem: &String| {
-        PublicKey::from_pem(pem.as_bytes())
-            .map_err(|error| Error::new("invalid-key", format!("a public key cannot be read: {error}")))
+        PublicKey::from_pem(pem.as_bytes()).map_err(|error| {
+            Error::new("invalid-key", format!("a public key cannot be read: {error}")).hint(PUBLIC_KEYS)
+        })
     };
     let keys = request.public_keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
     let identities = request.identities.iter().map(identity).collect::<Result<Vec<_>, _>>()?;
@@ -152,7 +155,7 @@ fn asked(request: &v1::VerifySignaturesRequest) -> Result<Asked, Error> {
 }
 
 fn root(request: &v1::VerifySignaturesRequest) -> Result<Option<TrustedRoot>, Error> {
-    let invalid = |message: String| Error::new("invalid-root", message);
+    let invalid = |message: String| Error::new("invalid-root", message).hint(trust::NO_ROOT);
     if !request.trusted_root.is_empty() {
         let root = TrustedRoot::parse(&request.trusted_root);
         return root.map(Some).map_err(|error| invalid(format!("the trusted root cannot be read: {error}")));
@@ -169,7 +172,8 @@ fn root(request: &v1::VerifySignaturesRequest) -> Result<Option<TrustedRoot>, Er
 
 fn identity(of: &v1::Identity) -> Result<Identity, Error> {
     let pattern = |exact: &str, expression: &str| {
-        Pattern::new(Some(exact), Some(expression)).map_err(|error| Error::new("invalid-identity", error.to_string()))
+        Pattern::new(Some(exact), Some(expression))
+            .map_err(|error| Error::new("invalid-identity", error.to_string()).hint("it is read as Go's RE2 reads it"))
     };
     let extensions =
         of.extensions.iter().filter_map(|(number, text)| Some((u8::try_from(*number).ok()?, text.clone())));

@@ -162,5 +162,5 @@ impl Flags {
 
 /// An error of wrong usage that the argument parser cannot see.
 pub(crate) fn usage(words: &str) -> Error {
-    Error::usage(words).or_hint("`larder verify-blob --help` ends in examples")
+    Error::usage(words).hint("`larder verify-blob --help` ends in examples")
 }

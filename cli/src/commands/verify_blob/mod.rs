@@ -109,9 +109,13 @@ pub(crate) fn statement(envelope: &Envelope) -> Result<Statement, Error> {
         return Err(Error::new(
             "statement-type",
             format!("the envelope holds {:?}, not a statement", envelope.payload_type),
-        ));
+        )
+        .hint("an attestation's envelope holds application/vnd.in-toto+json; is it the right file?"));
     }
-    Statement::parse(&envelope.payload).map_err(|error| Error::new(error.reason(), error.to_string()))
+    Statement::parse(&envelope.payload).map_err(|error| {
+        Error::new(error.reason(), error.to_string())
+            .hint("its maker has to write the statement anew; nothing was verified")
+    })
 }
 
 /// Checks that a statement is about this file.
@@ -239,8 +243,10 @@ impl<'a> Run<'a> {
             (None, false) => Ok(Vec::new()),
             (Some(path), true) => {
                 let bytes = read_bounded(path, MAX_SMALL_BYTES)?;
-                let timestamp = keyless::timestamp_annotation(&bytes)
-                    .map_err(|error| Error::new("bad-timestamp", format!("{}: {error}", path.display())))?;
+                let timestamp = keyless::timestamp_annotation(&bytes).map_err(|error| {
+                    Error::new("bad-timestamp", format!("{}: {error}", path.display()))
+                        .hint("it is what `cosign sign-blob --rfc3161-timestamp FILE` writes, or a .tsr file")
+                })?;
                 Ok(vec![timestamp])
             }
             (Some(_), false) => {
@@ -417,7 +423,8 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, Error> 
         return Err(Error::new(
             "file",
             format!("{name} is larger than {} KiB, and cannot be what it should be", limit >> 10),
-        ));
+        )
+        .hint("is it the right file? nothing of it was read further"));
     }
     Ok(bytes)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use larder_core::key::{MAX_KEY_BYTES, PublicKey};
-use larder_core::keyless::{self, MAX_ROOT_BYTES, TrustedRoot, public_good};
+use larder_core::keyless::{self, MAX_ROOT_BYTES, RootError, TrustedRoot, public_good};
 
 use super::flags::{Flags, usage};
 use super::read_bounded;
@@ -29,8 +29,9 @@ pub(crate) const NO_ROOT: &str = "`--trusted-root public-good` is the public Sig
 /// Reads the public key of `--key`.
 pub(crate) fn key(path: &Path) -> Result<PublicKey, Error> {
     let bytes = key_place::read(path, MAX_KEY_BYTES as u64)?;
-    PublicKey::from_pem(&bytes)
-        .map_err(|error| Error::new("bad-key", format!("{} is not a public key: {error}", path.display())))
+    PublicKey::from_pem(&bytes).map_err(|error| {
+        Error::new("bad-key", format!("{} is not a public key: {error}", path.display())).hint(key_place::PUBLIC_KEYS)
+    })
 }
 
 /// Reads the bytes of `--trusted-root`: a file, or, where there is none of that name, the shipped copy `public-good`, whose date
@@ -39,9 +40,15 @@ pub(crate) fn root_bytes(path: &Path, output: &Output) -> Result<Vec<u8>, Error>
     if path != Path::new(PUBLIC_GOOD) || path.exists() {
         return read_bounded(path, MAX_ROOT_BYTES);
     }
-    let shipped = public_good().map_err(|error| Error::new(error.reason(), error.to_string()))?;
+    let shipped = public_good().map_err(|error| shipped_root(&error))?;
     output.say(&format!("the public Sigstore's trusted root is the copy of {} that Larder brings", shipped.as_of));
     Ok(shipped.json.to_vec())
+}
+
+/// Builds the error of a shipped root that cannot be used.
+pub(crate) fn shipped_root(error: &RootError) -> Error {
+    Error::new(error.reason(), format!("the trusted root that Larder brings: {error}"))
+        .hint("this larder is damaged: install it anew, or name a trusted_root.json")
 }
 
 /// Reads `--trusted-root`, as [`root_bytes`] does, and parses it.
@@ -86,8 +93,11 @@ pub(crate) fn for_files(flags: &Flags) -> Result<TrustedRoot, Error> {
     };
     let logs = from_variable(LOG, key)?.into_iter().collect();
     let ct_logs = from_variable(CT_LOG, key)?.into_iter().collect();
-    TrustedRoot::assemble(&issuers, &timestamps, logs, ct_logs)
-        .map_err(|error| Error::new(error.reason(), format!("the certificates that are trusted have no root: {error}")))
+    TrustedRoot::assemble(&issuers, &timestamps, logs, ct_logs).map_err(|error| {
+        Error::new(error.reason(), format!("the certificates that are trusted have no root: {error}")).hint(format!(
+            "the files of --ca-roots, --certificate-chain and {ISSUERS} have to hold a self-signed certificate"
+        ))
+    })
 }
 
 fn from_variable<T>(name: &str, read: impl Fn(&Path) -> Result<T, Error>) -> Result<Option<T>, Error> {
@@ -98,5 +108,8 @@ fn from_variable<T>(name: &str, read: impl Fn(&Path) -> Result<T, Error>) -> Res
 /// Reads a file of certificates, DER in their order.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<Bytes>, Error> {
     let bytes = read_bounded(path, MAX_CERTIFICATES_BYTES)?;
-    keyless::certificates(&bytes).map_err(|error| Error::new("bad-certificate", format!("{}: {error}", path.display())))
+    keyless::certificates(&bytes).map_err(|error| {
+        Error::new("bad-certificate", format!("{}: {error}", path.display()))
+            .hint("certificates are PEM blocks, BEGIN CERTIFICATE; is it the right file?")
+    })
 }
