@@ -43,7 +43,8 @@ impl Unhinted {
     /// Says what to do about it. An empty hint, as a daemon may send, becomes a general one.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Error {
         let Self { reason, message, exit } = self;
-        Error::Told(Box::new(Told { reason, message, hint: hint_or_general(hint.into()), exit }))
+        let hint = hint_or_general(hint.into(), &reason);
+        Error::Told(Box::new(Told { reason, message, hint, exit }))
     }
 
     /// Sets how the run ends.
@@ -55,9 +56,17 @@ impl Unhinted {
 /// What can be done about anything.
 const GENERAL: &str = "`larder daemon status` says how larderd is; larderd.log in its home says what it did";
 
-/// Returns a hint, or a general one in the place of an empty one.
-pub(crate) fn hint_or_general(hint: String) -> String {
-    if hint.is_empty() { GENERAL.to_owned() } else { hint }
+/// Returns a hint, or in the place of an empty one what helps against most errors of its kind.
+pub(crate) fn hint_or_general(hint: String, reason: &str) -> String {
+    if !hint.is_empty() {
+        return hint;
+    }
+    match reason {
+        STOPPING | "interrupted" | "timeout" => "try again",
+        _ if reason.starts_with("invalid-") => "nothing was changed; `--help` ends in examples",
+        _ => GENERAL,
+    }
+    .to_owned()
 }
 
 /// Says what to do about an error of the system.
@@ -95,7 +104,7 @@ impl Error {
     /// Says better what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Told(told) = &mut self {
-            told.hint = hint_or_general(hint.into());
+            told.hint = hint_or_general(hint.into(), &told.reason);
         }
         self
     }

@@ -198,7 +198,8 @@ pub(super) fn stopped() -> Error {
 /// Reads the error of one reference.
 pub(super) fn told(failed: v1::Failed) -> Told {
     let v1::Failed { reason, message, hint } = failed;
-    Told { reason, message, hint: hint_or_general(hint), exit: Exit::Error }
+    let hint = hint_or_general(hint, &reason);
+    Told { reason, message, hint, exit: Exit::Error }
 }
 
 fn exit_of(ended: &Result<v1::Finished, Told>, verified: bool) -> Exit {

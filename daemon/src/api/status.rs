@@ -163,10 +163,14 @@ impl From<ServeError> for ApiError {
             ServeError::RepositoryUnknown(_) | ServeError::ManifestUnknown(_) => {
                 as_code(Code::NotFound, "not-held").hint("`larder pull` brings it")
             }
-            ServeError::LeftOut(_) => as_code(Code::FailedPrecondition, "left-out"),
-            ServeError::Refused { .. } => as_code(Code::PermissionDenied, "not-accepted"),
-            ServeError::NotEvidence { .. } => as_code(Code::PermissionDenied, "held-back"),
-            ServeError::Pending { .. } => as_code(Code::Unavailable, "pending"),
+            ServeError::LeftOut(_) => as_code(Code::FailedPrecondition, "left-out")
+                .hint("`larder pull --platform all REF` brings every image of an index"),
+            ServeError::Refused { .. } => as_code(Code::PermissionDenied, "not-accepted")
+                .hint("`larder explain REF` shows what was found and what failed"),
+            ServeError::NotEvidence { .. } => as_code(Code::PermissionDenied, "held-back")
+                .hint("`larder tree REF` lists what is attached as evidence"),
+            ServeError::Pending { .. } => as_code(Code::Unavailable, "pending")
+                .hint("ask again in a moment; `larder daemon status` says what is waited for"),
             ServeError::Store(error) => (*error).into(),
         }
     }
@@ -236,7 +240,7 @@ impl From<ReceiveError> for ApiError {
 
 impl From<ReferenceError> for ApiError {
     fn from(error: ReferenceError) -> Self {
-        Self { hint: error.hint().map(str::to_owned), ..Self::invalid("invalid-reference", error.to_string()) }
+        Self::invalid("invalid-reference", error.to_string()).hint(error.hint())
     }
 }
 

@@ -73,7 +73,7 @@ impl QueryError {
     /// Returns what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Reference(error) => error.hint().map(str::to_owned),
+            Self::Reference(error) => Some(error.hint().to_owned()),
             Self::NotHeld(what) if what.starts_with("localhost/") => Some(
                 "`larder ls` lists what is here; a local repository is filled by pushing to the endpoint".to_owned(),
             ),
