@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_to_be_fetched_from_the_disk_is_the_same() {
         let (file, bytes) = file(5 * MAX_SPAN + 3);
-        file.sync_all().expect("synced");
+        rustix::fs::fdatasync(&file).expect("synced");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("forgotten");
         let (read, ended) = sent(file, 1, bytes.len() as u64 - 1).await;
         ended.expect("all of it");
