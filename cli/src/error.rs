@@ -189,10 +189,15 @@ impl From<Status> for Error {
     }
 }
 
+/// Cuts the number that stands behind the system's words.
+pub(crate) fn without_number(text: &str) -> &str {
+    text.split(" (os error ").next().unwrap_or_default()
+}
+
 /// Says what the system said, in words and without its number.
 pub(crate) fn words_of(error: &io::Error) -> String {
     let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
+    let words = without_number(&text);
     let mut letters = words.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),

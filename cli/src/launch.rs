@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::connect::{Client, Place, try_connect};
-use crate::error::Error;
+use crate::error::{Error, without_number};
 use crate::output::{Output, text};
 
 /// How often a daemon that starts is looked for.
@@ -155,7 +155,7 @@ impl Launch {
     fn end(&mut self) -> Error {
         let said = self.said();
         let message = match reason_in(&said) {
-            Some(reason) => format!("larderd did not start: {reason}"),
+            Some(reason) => format!("larderd did not start: {}", without_number(&reason)),
             None => "larderd ended while it was starting, and did not say why".to_owned(),
         };
         Error::new("start-failed", message).hint(self.see_log())

@@ -1,5 +1,7 @@
 //! What happened: to everything, to a subject, to a tag.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use larder_core::{Digest, Reference};
 
@@ -8,6 +10,9 @@ use super::query::{QueryError, Question};
 use crate::store::record::{
     Actor, Cause, Event, HistoryOf, OperationKind, Pruned, Record, TagMoved, TrustChanged, VerdictTold,
 };
+
+/// How long history waits for a telling that is under way.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub struct Page {
 /// Fails where the reference is none, or the index is being rebuilt.
 pub async fn history(ctx: &Ctx, reference: &str, before: u64, limit: usize) -> Result<Page, QueryError> {
     let of = scope(ctx, reference).await?;
+    // Whoever has just changed something wants to see what that did.
+    ctx.teller.rest(TELLING).await;
     let before = if before == 0 { u64::MAX } else { before };
     let records = ctx.store.history_before(of.clone(), before, limit).await?;
     let next_before = if records.len() < limit { 0 } else { records.last().map_or(0, |record| record.seq) };

@@ -105,6 +105,12 @@ struct Change {
 }
 
 impl Teller {
+    /// Waits until a telling that is under way is durable, at most for `longest`.
+    pub async fn rest(&self, longest: Duration) {
+        // Whoever waits in vain sees what was told before.
+        let _ = tokio::time::timeout(longest, self.turn.lock()).await;
+    }
+
     /// Judges the subjects and tells those whose state is another one than was told last. Returns how many were told.
     ///
     /// Waits until the trust folder is settled, or known to be faulty or missing. *Pending* is an answer, never
@@ -213,4 +219,27 @@ fn differences(ctx: &Ctx, view: &TrustView, which: &Which, now: Timestamp) -> Ve
     };
     changes.sort_by(|a, b| (&a.repository, a.digest).cmp(&(&b.repository, b.digest)));
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rests_while_a_telling_is_under_way_and_no_longer_than_said() {
+        let teller = Teller::default();
+        let second = Duration::from_secs(1);
+        let begun = Instant::now();
+        teller.rest(second).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nothing is under way");
+        let turn = teller.turn.lock().await;
+        teller.rest(second).await;
+        assert_eq!(begun.elapsed(), second, "it goes on for longer");
+        let waiting = tokio::join!(teller.rest(10 * second), async {
+            tokio::time::sleep(second).await;
+            drop(turn);
+        });
+        let ((), ()) = waiting;
+        assert_eq!(begun.elapsed(), 2 * second, "it ended");
+    }
 }
