@@ -1,7 +1,7 @@
 //! A blob's bytes on their way out.
 //!
-//! What the system has in memory goes out from there (`outlet`). What it would have to fetch from a disk is read on the
-//! blocking pool, so that nobody else waits for the disk.
+//! What the system has in memory goes out from there (`outlet`), but for what is so short that it goes along with the head.
+//! What it would have to fetch from a disk is read on the blocking pool, so that nobody else waits for the disk.
 
 use std::fs::File;
 use std::future::Future;
@@ -19,6 +19,8 @@ use super::outlet::{MAX_SPAN, Spans};
 
 /// How many bytes of a file systems fetch at once, unless told otherwise.
 const FETCHED: usize = 128 << 10;
+/// Up to so many bytes it costs less to copy them than to send them by themselves.
+const SHORT: usize = 16 << 10;
 /// How many bytes are read at once where the disk is waited for.
 const MAX_READ: usize = 256 << 10;
 
@@ -48,6 +50,13 @@ impl Slices {
         self.left = self.left.saturating_sub(slice.len() as u64);
         slice
     }
+}
+
+/// Reads what is short, if the system has it in memory.
+fn read_now(file: &File, place: u64, wanted: usize) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; wanted];
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut buffer)], place, ReadWriteFlags::NOWAIT);
+    (read == Ok(wanted)).then_some(buffer)
 }
 
 /// Says whether the system has bytes in memory, by some of them: it fetches files in pieces.
@@ -85,6 +94,11 @@ impl Stream for Slices {
         }
         if self.reading.is_none() {
             let (place, wanted) = (self.place, self.wanted());
+            if wanted <= SHORT
+                && let Some(bytes) = read_now(&self.file, place, wanted)
+            {
+                return Poll::Ready(Some(Ok(self.passed(bytes.into()))));
+            }
             if is_in_memory(&self.file, place, wanted) {
                 let slice = self.spans.stand_in(&self.file, place, wanted);
                 return Poll::Ready(Some(Ok(self.passed(slice))));
@@ -142,6 +156,7 @@ mod tests {
             (0, 0, 0),
             (10, 0, 10),
             (10, 9, 1),
+            (SHORT + 1, 0, SHORT + 1),
             (3 * MAX_SPAN + 7, 0, 3 * MAX_SPAN + 7),
             (3 * MAX_SPAN, MAX_SPAN - 1, MAX_SPAN + 2),
         ] {
