@@ -87,6 +87,7 @@ impl Victim {
     pub(crate) fn is_unharmed(&mut self) {
         self.daemon.assert_up();
         let peak = self.daemon.memory_kib("VmHWM");
+        println!("at its peak larderd had {} MiB", peak >> 10);
         assert!(peak < self.memory_kib, "{peak} KiB at the peak");
         assert!(self.daemon.client().list().is_empty(), "something became visible");
         assert_eq!(self.daemon.client().status().seq, 0, "something is on record");

@@ -374,8 +374,10 @@ pub(super) async fn read_all(at: &At, response: Response, limit: u64) -> Result<
 async fn read_up_to(at: &At, mut response: Response, limit: u64) -> Result<(Bytes, bool), RemoteError> {
     let whole = Patience::of(&response).0 * SMALL_BODY_PATIENCE;
     let received = AtomicU64::new(0);
+    // A body that has to grow is there twice at times.
+    let announced = response.content_length().unwrap_or_default().min(limit);
     let read = async {
-        let mut body = BytesMut::new();
+        let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
         while let Some(chunk) = next_chunk(at, &mut response).await? {
             received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(body.len());
