@@ -3,7 +3,7 @@
 use harness::fixtures::{Layout, public_key};
 use larder_core::Digest;
 
-use crate::cli_snapshots::Session;
+use crate::session::Session;
 
 #[test]
 fn attach() {

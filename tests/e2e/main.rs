@@ -43,6 +43,7 @@ mod rebuild;
 mod resume;
 mod second_pull;
 mod second_uid;
+mod session;
 mod sign;
 mod sign_formats;
 mod status;
