@@ -167,8 +167,7 @@ fn manifests_that_would_fill_memory() {
         let registry = manifests_that_fill_memory(children, attached);
         let mut victim = Victim::start();
         // What is kept has 20 MiB; eight manifests of 4 MiB are on their way beside it, as bytes and as what is read of them.
-        // That is 100 MiB with all else, and more where the allocator keeps what threads gave back.
-        victim.memory_kib = 160 << 10;
+        victim.memory_kib = 128 << 10;
         let reference = reference(&registry);
         victim.refuses(&[&all[..], &[&reference]].concat(), "20 MiB of memory");
         if attached {
