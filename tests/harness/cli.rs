@@ -13,13 +13,14 @@ use serde_json::Value;
 use crate::{GLANCE, binaries};
 
 /// How long a run may take before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(300);
+const STUCK: Duration = Duration::from_secs(120);
 
 /// A run of the client that is being prepared.
 #[derive(Debug)]
 pub struct Invocation {
     command: Command,
     stdin: Stdio,
+    patience: Duration,
 }
 
 /// What came of a run.
@@ -39,7 +40,7 @@ impl Invocation {
         command.args(arguments).env_clear().current_dir(folder);
         command.env("LARDER_HOME", home).env("LARDER_ENDPOINT", "127.0.0.1:0");
         command.env("HOME", folder).env("TZ", "UTC").env("PATH", "/usr/bin:/bin");
-        Self { command, stdin: Stdio::null() }
+        Self { command, stdin: Stdio::null(), patience: STUCK }
     }
 
     /// Sets a variable.
@@ -56,13 +57,20 @@ impl Invocation {
         self
     }
 
+    /// Has it count as stuck only after so long.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(self) -> Output {
         let words = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
+        let deadline = Instant::now() + self.patience;
         let mut child = self.spawn();
         let (stdout, stderr) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
-        let deadline = Instant::now() + STUCK;
         let status = loop {
             if let Some(status) = child.try_wait().expect("the state of larder") {
                 break status;
