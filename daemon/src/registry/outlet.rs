@@ -47,10 +47,11 @@ impl Spans {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the system send what the first stand-in stands for, as much as the connection takes now.
+    /// Has the system send what the first stand-in stands for, of which `length` bytes are left, as much as the
+    /// connection takes now.
     fn send(&self, stream: &TcpStream, length: usize) -> io::Result<usize> {
         let mut queue = self.queue();
-        let Some(span) = queue.front_mut().filter(|span| span.left >= length) else {
+        let Some(span) = queue.front_mut().filter(|span| span.left == length) else {
             return Err(io::Error::other("a stand-in for no bytes of a file"));
         };
         let mut place = span.place;
@@ -205,6 +206,8 @@ pub(super) mod tests {
     async fn what_stands_for_nothing_is_not_sent() {
         let (_client, server) = connection().await;
         let mut outlet = Outlet::new(server, Spans::default());
+        assert!(outlet.write_all(&STAND_IN[..1]).await.is_err());
+        outlet.spans.stand_in(&file(b"another's"), 0, 2);
         assert!(outlet.write_all(&STAND_IN[..1]).await.is_err());
     }
 }
