@@ -98,7 +98,7 @@ impl Error {
     /// Builds an error of the system about a file, with a hint from its kind.
     pub(crate) fn file(what: &str, source: &io::Error) -> Self {
         let message = format!("{what}: {}", words_of(source));
-        Self::new("file", message).hint(remedy_of(source.kind()))
+        Self::new(FILE, message).hint(remedy_of(source.kind()))
     }
 
     /// Says better what to do about it.
@@ -155,6 +155,8 @@ impl Error {
     }
 }
 
+/// The reason of what the system says about a file.
+pub(crate) const FILE: &str = "file";
 /// The reason of a connection that broke.
 const DISCONNECTED: &str = "disconnected";
 /// The daemon's reason for ending a call because it stops.

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
-use crate::error::Error;
+use crate::error::{Error, FILE};
 use crate::exit::Exit;
 use crate::output::{Output, state, text, words};
 
@@ -79,7 +79,8 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<Exit, E
         Ok(told) => told,
         Err(error) => {
             output.detail(&logs);
-            return Err(error);
+            // What a file of a folder that is gone would need helps nobody.
+            return Err(if error.reason() == FILE { error.hint(AFTERWARDS) } else { error });
         }
     };
     removed?;
