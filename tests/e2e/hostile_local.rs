@@ -336,7 +336,7 @@ fn small_disk(size: &str) -> Option<(Home, PathBuf)> {
     if mounted.is_ok_and(|status| status.success()) {
         return Some((folder, place));
     }
-    eprintln!("NOT TESTED: a small disk cannot be mounted here; run the tests as root");
+    harness::not_tested("a small disk cannot be mounted here; run the tests as root");
     None
 }
 

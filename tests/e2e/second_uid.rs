@@ -37,7 +37,7 @@ impl Stranger {
     /// Both strangers; none, and a loud word, where this test does not run as root and cannot be somebody else.
     pub(crate) fn all() -> Vec<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("NOT TESTED: only root can be another uid; run the tests as root to test strangers");
+            harness::not_tested("only root can be another uid; run the tests as root to test strangers");
             return Vec::new();
         }
         UIDS.map(Self::new).into()

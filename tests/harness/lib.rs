@@ -26,6 +26,7 @@ pub mod trust;
 pub mod watch;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,11 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
 /// Runs a future to its end.
 pub fn block<F: Future>(future: F) -> F::Output {
     runtime().block_on(future)
+}
+
+/// Says loudly what is not tested here, and why: a test that passes is not asked what it printed.
+pub fn not_tested(what: &str) {
+    let _ = writeln!(std::io::stderr(), "NOT TESTED: {what}");
 }
 
 /// Looks again and again until `look` gives something; panics with `what` after [`PATIENCE`].
