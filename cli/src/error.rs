@@ -72,13 +72,13 @@ pub(crate) fn hint_or_general(hint: String, reason: &str) -> String {
 /// Says what to do about an error of the system.
 fn remedy_of(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::NotFound => "is the path right, seen from here?",
+        io::ErrorKind::NotFound => "check the path, as it is seen from here",
         io::ErrorKind::PermissionDenied => "`ls -ld` shows who may; larder has the rights of whoever runs it",
         io::ErrorKind::IsADirectory => "it is a folder; name a file",
-        io::ErrorKind::NotADirectory => "a part of the path is a file; is the path right?",
+        io::ErrorKind::NotADirectory => "a part of the path is a file; check the path",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there, then try again",
         io::ErrorKind::ReadOnlyFilesystem => "that disk is mounted read-only; name another place",
-        io::ErrorKind::InvalidData => "it is no text in UTF-8; is it the right file?",
+        io::ErrorKind::InvalidData => "it has to be text in UTF-8; check whether it is the right file",
         _ => "look at it and at the disk that it is on, then try again",
     }
 }
@@ -105,6 +105,14 @@ impl Error {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Told(told) = &mut self {
             told.hint = hint_or_general(hint.into(), &told.reason);
+        }
+        self
+    }
+
+    /// Says what else is to be known, behind what to do about it.
+    pub(crate) fn and_hint(mut self, more: &str) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.hint = format!("{}; {more}", told.hint);
         }
         self
     }
@@ -265,5 +273,9 @@ mod tests {
         assert_eq!((full.message.as_str(), full.hint.contains("space")), ("x: no space left on device", true));
         let better = told(Error::file("x", &io::Error::from_raw_os_error(2)).hint("`touch x`"));
         assert_eq!(better.hint, "`touch x`");
+        assert_eq!(
+            told(Error::Told(Box::new(better)).and_hint("nothing was changed")).hint,
+            "`touch x`; nothing was changed"
+        );
     }
 }

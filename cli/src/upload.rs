@@ -42,15 +42,14 @@ pub(crate) async fn upload(
             Ok(piece) => piece,
             Err(error) => {
                 write.abort().await;
-                return Err(Error::file(name, &error).hint("nothing was changed"));
+                return Err(Error::file(name, &error).and_hint("nothing was changed"));
             }
         };
         let behind = size.saturating_add(piece.len() as u64);
         if behind > limit {
             write.abort().await;
-            return Err(
-                Error::new("too-long", format!("{name} has more than {} MiB", limit >> 20)).hint("nothing was changed")
-            );
+            return Err(Error::new("too-long", format!("{name} has more than {} MiB", limit >> 20))
+                .hint("is it the right file? nothing was changed"));
         }
         hash.update(&piece);
         if piece.is_empty() {

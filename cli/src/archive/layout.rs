@@ -41,7 +41,7 @@ pub(super) enum Current {
 
 /// Opens a layout that is there, and reads its index.
 pub(super) fn there(folder: &Path, name: &str) -> Result<(There, Vec<u8>), Error> {
-    let cannot = |error: io::Error| Error::file(name, &error).hint("nothing was saved");
+    let cannot = |error: io::Error| Error::file(name, &error).and_hint("nothing was saved");
     if !folder.join("oci-layout").is_file() {
         return Err(Error::new("exists", format!("{name} is there, is not empty, and is no OCI image layout"))
             .hint("name a folder that is not there yet; nothing was saved"));

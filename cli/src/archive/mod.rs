@@ -61,7 +61,7 @@ impl Archive {
             return Self::of_stream(io::stdin().lock(), "standard input");
         }
         let name = path.display().to_string();
-        let cannot = |error: io::Error| Error::file(&name, &error).hint("nothing was changed");
+        let cannot = |error: io::Error| Error::file(&name, &error).and_hint("nothing was changed");
         // Follows a link, for the person named it; does not wait for somebody to write into a pipe before it is known.
         let kind = std::fs::metadata(path).map_err(cannot)?;
         if kind.is_dir() {

@@ -79,7 +79,7 @@ impl Writer {
     /// Fails where something else is there, or nothing can be made.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), Error> {
         let name = path.display().to_string();
-        let cannot = |error: io::Error| Error::file(&name, &error).hint("nothing was saved");
+        let cannot = |error: io::Error| Error::file(&name, &error).and_hint("nothing was saved");
         if path == Path::new("-") {
             let form = Form::Stream(TarWriter::new(io::stdout()));
             return Ok((Self { form, name: "standard output".to_owned() }, Vec::new()));

@@ -142,7 +142,7 @@ async fn bring(client: &Client, sbom: &str) -> Result<Uploaded, Error> {
         "-" => ("stdin", io::stdin().as_fd().try_clone_to_owned().map(File::from)),
         path => (path, File::open(path)),
     };
-    let file = file.map_err(|error| Error::file(name, &error).hint("nothing was changed"))?;
+    let file = file.map_err(|error| Error::file(name, &error).and_hint("nothing was changed"))?;
     upload(client, name, tokio::fs::File::from_std(file), MAX_SBOM_BYTES).await
 }
 

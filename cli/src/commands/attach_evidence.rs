@@ -142,8 +142,9 @@ async fn plain_payload(client: &Client, reference: &str) -> Result<bytes::Bytes,
 
 fn text_of(path: &Path) -> Result<String, Error> {
     let bytes = read_small(path, MAX_BESIDE)?;
-    String::from_utf8(bytes)
-        .map_err(|_| Error::new("file", format!("{} is no text", path.display())).hint("nothing was attached"))
+    String::from_utf8(bytes).map_err(|_| {
+        Error::new("file", format!("{} is no text", path.display())).hint("is it the right file? nothing was attached")
+    })
 }
 
 /// Reads `--signature`: stdin, a file, or the signature itself, as cosign does.
@@ -152,7 +153,7 @@ fn signature_of(given: &str) -> Result<String, Error> {
         "-" => {
             let mut text = String::new();
             let read = io::stdin().lock().take(MAX_BESIDE).read_to_string(&mut text);
-            read.map_err(|error| Error::file("stdin", &error).hint("nothing was attached"))?;
+            read.map_err(|error| Error::file("stdin", &error).and_hint("nothing was attached"))?;
             text
         }
         _ if Path::new(given).exists() => text_of(Path::new(given))?,

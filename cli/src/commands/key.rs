@@ -227,10 +227,10 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let name = path.display().to_string();
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
     let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::file(&name, &error).hint("nothing was written"))?;
+    read.map_err(|error| Error::file(&name, &error).and_hint("nothing was written"))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(Error::new("file", format!("{name} is larger than {} KiB: it is no key file", MAX_FILE >> 10))
-            .hint("nothing was written"));
+            .hint("is it the right file? nothing was written"));
     }
     Ok(bytes)
 }

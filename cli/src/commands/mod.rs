@@ -164,7 +164,7 @@ fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::file(&name, &error).hint("nothing was changed"))?;
+    read.map_err(|error| Error::file(&name, &error).and_hint("nothing was changed"))?;
     if bytes.len() as u64 > limit {
         return Err(Error::new("file", format!("{name} is larger than {} KiB: it is no key file", limit >> 10))
             .hint("`larder key generate` makes key files; nothing was changed"));

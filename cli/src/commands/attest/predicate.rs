@@ -103,7 +103,7 @@ impl Type {
 /// Fails where it cannot be read, is too long, or is not what its type asks for.
 pub(super) fn read(path: &Path, kind: &Type) -> Result<Predicate, Error> {
     let name = path.display().to_string();
-    let failed = |error: io::Error| Error::file(&name, &error).hint("nothing was signed");
+    let failed = |error: io::Error| Error::file(&name, &error).and_hint("nothing was signed");
     let bytes = if name == "-" {
         if env::var_os(PASSWORD_VARIABLE).is_none() {
             return Err(Error::usage("the predicate and the password cannot both come from stdin")
@@ -119,7 +119,7 @@ pub(super) fn read(path: &Path, kind: &Type) -> Result<Predicate, Error> {
             "predicate",
             format!("{name} has more than 16 MiB, which is the most that is attested"),
         )
-        .hint("nothing was signed"));
+        .hint("is it the right file? nothing was signed"));
     }
     let body = body(&bytes, kind.body(), Timestamp::now()).map_err(|wrong| {
         Error::new("predicate", format!("{name} is no predicate of the type {}: {wrong}", kind.uri()))

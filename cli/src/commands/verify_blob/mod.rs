@@ -418,7 +418,7 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, Error> 
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Error::file(&name, &error).hint("it is read before anything is checked"))?;
+    read.map_err(|error| Error::file(&name, &error).and_hint("it is read before anything is checked"))?;
     if bytes.len() > limit {
         return Err(Error::new(
             "file",
