@@ -126,7 +126,7 @@ mod tests {
         let uid = rustix::process::geteuid().as_raw();
         if TcpListener::bind("[::1]:0").is_err() {
             // Written past the harness, which shows nothing of a test that passes.
-            let _ = writeln!(std::io::stderr(), "NOT TESTED: this machine has no IPv6");
+            let _ = writeln!(io::stderr(), "NOT TESTED: this machine has no IPv6");
             return;
         }
         let (_client, server) = connection("[::1]:0", "::1");
